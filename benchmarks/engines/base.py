@@ -1,0 +1,107 @@
+"""What every engine is asked to do, and the files of a network that engines read."""
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks import zoo
+from benchmarks.zoo import export
+
+IMAGE_SEED = 1234
+CALIBRATION_SEED = 77
+CALIBRATION_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Model:
+    """A zoo network with seeded weights, and the folder that keeps its files from one measurement to the next."""
+
+    name: str
+    folder: Path
+    seed: int = 0
+
+    @property
+    def network(self) -> zoo.Network:
+        return zoo.NETWORKS[self.name]
+
+    @cached_property
+    def module(self) -> nn.Module:
+        return zoo.build(self.name, self.seed)
+
+    @cached_property
+    def image(self) -> NDArray[np.float32]:
+        """The one input everything is run on: float32 [1, 3, H, W]."""
+        return zoo.seeded_images(1, self.network.input_size, IMAGE_SEED).numpy()
+
+    def calibration(self) -> list[NDArray[np.float32]]:
+        """Other images, to choose ranges by: never the one that is measured."""
+        images = zoo.seeded_images(CALIBRATION_IMAGES, self.network.input_size, CALIBRATION_SEED).numpy()
+        return list(images[:, np.newaxis])
+
+    def file(self, suffix: str) -> Path:
+        """Where a file of this network and seed is kept, as in `resnet18-seed0.onnx`."""
+        return self.folder / f"{self.name}-seed{self.seed}{suffix}"
+
+    def onnx(self) -> Path:
+        """The network as ONNX, batch norms folded; written on first use."""
+        path = self.file(".onnx")
+        return path if path.is_file() else export.write_onnx(self.module, self.network.input_shape, path)
+
+    def quantized_onnx(self) -> Path:
+        """The network as int8 ONNX in the QDQ form: per channel, symmetric weights, static ranges; written on first use."""
+        path = self.file(".int8.onnx")
+        if path.is_file():
+            return path
+        from onnxruntime import quantization
+
+        images = iter(self.calibration())
+
+        class Reader(quantization.CalibrationDataReader):
+            def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+                image = next(images, None)
+                return None if image is None else {"input": image}
+
+        def write(temporary: Path) -> None:
+            prepared = temporary.with_suffix(".prepared.onnx")
+            try:
+                quantization.shape_inference.quant_pre_process(str(self.onnx()), str(prepared), skip_symbolic_shape=True)
+                quantization.quantize_static(
+                    str(prepared),
+                    str(temporary),
+                    Reader(),
+                    quant_format=quantization.QuantFormat.QDQ,
+                    per_channel=True,
+                    activation_type=quantization.QuantType.QUInt8,
+                    weight_type=quantization.QuantType.QInt8,
+                )
+            finally:
+                prepared.unlink(missing_ok=True)
+
+        return export.replace(path, write)
+
+
+class Engine(ABC):
+    """Another engine's Python API behind one call."""
+
+    distribution: ClassVar[str]
+    """The distribution on PyPI whose version is the engine's."""
+    precisions: ClassVar[frozenset[str]] = frozenset({"float"})
+
+    @classmethod
+    def version(cls) -> str:
+        return importlib.metadata.version(cls.distribution)
+
+    @abstractmethod
+    def prepare(self, model: Model, precision: str, threads: int) -> Callable[[], NDArray[np.float32]]:
+        """Load the network; the callable runs it once on `model.image` and returns the logits, float32 [1, classes].
+
+        What can be done once (reading the file, copying the input in where the API allows it) is done here.
+        """

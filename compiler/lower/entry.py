@@ -1,0 +1,44 @@
+"""The entry function: calls every kernel with views into the weights, the arena and the caller's tensors."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from tapdot.compiler.memory import ARENA, INPUT, OUTPUT
+from tapdot.compiler.program import ENTRY, WEIGHTS, Argument, Program
+from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
+
+PACKED_PREFIX = "__tvm_ffi_"
+"""What the code generator puts before the name of an exported function."""
+
+
+def entry_function(program: Program) -> PrimFunc:
+    """``main(weights: uint8[n], arena: uint8[m], inputs..., outputs...)``; kernels are called directly, no lookup, no allocation."""
+    finished: list[PrimFunc] = []
+    with function(ENTRY, finished):
+        buffers: dict[tuple[str, int], Buffer] = {
+            (WEIGHTS, 0): T.arg("weights", T.buffer((program.weights_bytes,), "uint8")),
+            (ARENA, 0): T.arg("arena", T.buffer((program.arena_bytes,), "uint8")),
+        }
+        for space, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
+            for index, tensor in enumerate(tensors):
+                buffers[space, index] = T.arg(f"{space}_{index}", T.buffer(tensor.shape, tensor.dtype))
+        for call in program.calls:
+            views = [_view(buffers[argument.space, argument.index], argument) for argument in call.arguments]
+            T.evaluate(T.call_cpacked(PACKED_PREFIX + call.symbol, *views))
+    return finished[0]
+
+
+def _view(buffer: Buffer, argument: Argument) -> Any:
+    """A one-dimensional tensor on the stack over part of a buffer."""
+    start: list[int] = [0] * len(buffer.shape)
+    if argument.space in (WEIGHTS, ARENA):
+        start[0] = argument.offset
+    elif argument.offset:
+        remaining = argument.offset // tirx.const(0, argument.dtype).dtype.itemsize
+        for axis, size in enumerate(buffer.shape):
+            step = prod(int(extent) for extent in buffer.shape[axis + 1 :])
+            start[axis], remaining = divmod(remaining, step)
+    shape = T.tvm_stack_make_shape(argument.elements)
+    return T.tvm_stack_make_array(T.address_of(buffer[tuple(start)]), shape, 0, 1, tirx.const(0, argument.dtype), 0)

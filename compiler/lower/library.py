@@ -1,0 +1,63 @@
+"""Machine code: one relocatable object a kernel, cached by its symbol, linked into one shared library without any dependency.
+
+Libraries link with ``-nostdlib``: what they may leave undefined is an allow-list, so that one file loads under glibc and bionic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tapdot.compiler.cache import cache_directory
+from tapdot.compiler.errors import TapdotError
+from tapdot.compiler.files import write_bytes
+from tapdot.compiler.lower.entry import entry_function
+from tapdot.compiler.program import ENTRY, Program
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, object_code
+
+ALLOWED_SYMBOLS = ("TVMFFI", "TVMBackend", "__TVM", "__tvm", "memcpy", "memset")
+"""Prefixes of the symbols a library may leave to the process that loads it."""
+
+
+def build_library(program: Program, builders: Mapping[str, Callable[[], object]], target: Target) -> Path:
+    """The shared library of a program, built from cached parts where they are there; the path lies in the cache."""
+    text = repr([(call.symbol, call.arguments) for call in program.calls]) + repr((program.inputs, program.outputs))
+    text += repr((program.arena_bytes, program.weights_bytes, sorted(target.json().items(), key=str), SUPPORTED_TVM))
+    path = cache_directory() / "libraries" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
+    if path.is_file():
+        return path
+    folder = cache_directory() / "objects"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    objects = {symbol: folder / f"{symbol}.o" for symbol in builders}
+    missing = [symbol for symbol, file in objects.items() if not file.is_file()]
+
+    def build(symbol: str) -> None:
+        write_bytes(objects[symbol], object_code({symbol: builders[symbol]()}, target.llvm()))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(build, missing))
+    with tempfile.TemporaryDirectory() as temporary:
+        entry = Path(temporary) / "entry.o"
+        entry.write_bytes(object_code({ENTRY: entry_function(program)}, target.llvm()))
+        write_bytes(path, link([entry, *objects.values()], target))
+    return path
+
+
+def link(objects: list[Path], target: Target) -> bytes:
+    """The bytes of one shared library made of some objects; raises TapdotError where a symbol is missing that no device has."""
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "kernels.so"
+        emulation = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}[target.architecture]
+        command = [sys.executable, "-m", "ziglang", "ld.lld", "-m", emulation, "-shared", "--gc-sections", "-s", "-o", str(out)]
+        result = subprocess.run([*command, *map(str, objects)], capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise TapdotError(f"Linking the kernels failed: {(result.stderr or result.stdout).strip().splitlines()[0]}")
+        return out.read_bytes()

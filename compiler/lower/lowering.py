@@ -1,0 +1,135 @@
+"""The lowering: every node becomes one kernel call with packed weights and addresses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tapdot.compiler.graph import Graph, Node
+from tapdot.compiler.lower.library import build_library
+from tapdot.compiler.memory import CONSTANT, MemoryPlan
+from tapdot.compiler.operators import lookup
+from tapdot.compiler.program import WEIGHTS, Argument, KernelCall, Program, Tensor
+from tapdot.compiler.workloads import constant_operands, workload_of
+from tapdot.kernels.family import Config, Family
+from tapdot.kernels.layout import ALIGNMENT, round_up
+from tapdot.kernels.registry import select
+from tapdot.kernels.target import Target
+from tapdot.kernels.workload import Workload
+
+Configure = Callable[[Family, Workload, Target], Config]
+
+
+def default_configuration(family: Family, workload: Workload, target: Target) -> Config:
+    """The family's own default; tuning records may offer another."""
+    return family.default_config(workload, target)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A program, the library with its code, and the arrays of its weights in the order they lie in ``weights.bin``."""
+
+    program: Program
+    library: Path
+    weights: _Weights
+    graph: Graph
+
+
+@dataclass
+class _Weights:
+    """The block of packed weights while it grows; equal arrays are stored once."""
+
+    arrays: list[np.ndarray] = field(default_factory=list)
+    size: int = 0
+    _places: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def add(self, array: np.ndarray) -> int:
+        """The byte offset of an array, which is added unless an equal one is there."""
+        array = np.ascontiguousarray(array)
+        key = (array.dtype.str, hashlib.sha256(array.view(np.uint8).data if array.size else b"").hexdigest())
+        if key not in self._places:
+            self._places[key] = self.size
+            self.arrays.append(array)
+            self.size = round_up(self.size + array.nbytes, ALIGNMENT)
+        return self._places[key]
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes of the block, piece by piece."""
+        for array in self.arrays:
+            yield array.reshape(-1).view(np.uint8).data if array.size else b""
+            yield bytes(round_up(array.nbytes, ALIGNMENT) - array.nbytes)
+
+
+def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure = default_configuration) -> Lowered:
+    """Packs weights, builds and links the kernels and the entry function.
+
+    ``graph`` has layouts assigned and ``plan`` says where its values lie. Code is cached by workload, so a model compiled before builds
+    nothing, and other weights link nothing.
+    """
+    weights = _Weights()
+    calls: list[KernelCall] = []
+    builders: dict[str, Callable[[], object]] = {}
+    for node in graph.nodes:
+        if node.name in plan.vanished:
+            continue
+        workload = workload_of(graph, node)
+        family = select(workload, target)
+        config = configure(family, workload, target)
+        symbol = family.symbol(workload, config, target)
+        builders[symbol] = _builder(family, workload, config, target, symbol)
+        constants = constant_operands(graph, node)
+        packed = family.pack(workload, config, target, constants)
+        arguments = [Argument(WEIGHTS, 0, weights.add(array), array.size, array.dtype.name) for array in packed]
+        names = [name for index, name in enumerate(node.inputs) if _is_variable(graph, node, index)]
+        arguments += [_argument(graph, plan, name) for name in (*names, *filter(None, node.outputs))]
+        calls.append(
+            KernelCall(
+                node.name,
+                symbol,
+                family.name,
+                family.fast,
+                workload,
+                config,
+                tuple(arguments),
+                len(packed),
+                {index: node.inputs[index] for index in constants},
+                tuple(names),
+                tuple(filter(None, node.outputs)),
+                _macs(graph, node),
+            )
+        )
+    program = Program(
+        tuple(Tensor(name, graph.type(name).shape, graph.type(name).dtype) for name in graph.inputs),
+        tuple(Tensor(name, graph.type(name).shape, graph.type(name).dtype) for name in graph.outputs),
+        tuple(calls),
+        round_up(max(plan.arena_bytes, 1), ALIGNMENT),
+        plan.lower_bound_bytes,
+        round_up(max(weights.size, 1), ALIGNMENT),
+    )
+    return Lowered(program, build_library(program, builders, target), weights, graph)
+
+
+def _builder(family: Family, workload: Workload, config: Config, target: Target, symbol: str) -> Callable[[], object]:
+    return lambda: family.build(workload, config, target, symbol)
+
+
+def _is_variable(graph: Graph, node: Node, index: int) -> bool:
+    name = node.inputs[index]
+    return bool(name) and name not in graph.constants and not lookup(node.op).is_static(index)
+
+
+def _argument(graph: Graph, plan: MemoryPlan, value: str) -> Argument:
+    place, kind = plan.places[value], graph.type(value)
+    assert place.space != CONSTANT
+    item = np.dtype(kind.dtype).itemsize
+    return Argument(place.space, place.index, place.offset, kind.bytes // item, kind.dtype)
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    operator = lookup(node.op)
+    outputs = [graph.type(name) for name in node.outputs if name]
+    return int(operator.macs(graph.input_types(node), outputs, operator.defaults(node.attributes)))

@@ -1,0 +1,267 @@
+"""The package: one zip file that a device runs.
+
+============== ==========================================================================================================
+entry          content
+============== ==========================================================================================================
+weights.bin    arrays packed for the kernels, each on a 64-byte boundary; stored uncompressed on a 64-byte boundary of the
+               file, so that it is mapped in place
+kernels.so     machine code only
+graph.txt      the graph the kernels were made from, with layouts; its weights come back through each family's exact unpack
+constants.npz  constants of that graph that are no kernel's weights (no pickles)
+manifest.json  format and tool versions, target, the program, every other entry's size and sha256
+============== ==========================================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import json
+import os
+import shutil
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tapdot.compiler.errors import PackageError, TapdotError
+from tapdot.compiler.graph import Graph
+from tapdot.compiler.lower import Lowered
+from tapdot.compiler.program import WEIGHTS, KernelCall, Program
+from tapdot.compiler.text import parse_graph, print_graph
+from tapdot.kernels.layout import ALIGNMENT
+from tapdot.kernels.registry import family_by_name
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import SUPPORTED_TVM
+
+FORMAT = 1
+"""Raised when an older tapdot could not run a newer package."""
+
+WEIGHTS_ENTRY, LIBRARY_ENTRY, GRAPH_ENTRY, CONSTANTS_ENTRY, MANIFEST_ENTRY = (
+    "weights.bin",
+    "kernels.so",
+    "graph.txt",
+    "constants.npz",
+    "manifest.json",
+)
+_PADDING_FIELD = 0x7464
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class FileRange:
+    """Some bytes of a file."""
+
+    path: Path
+    offset: int
+    size: int
+    sha256: str
+
+
+class Package:
+    """A compiled model on disk. ``Package.load`` checks all of it; what it holds is read when asked for."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any], temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._temporary = temporary
+
+    # -- facts --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.manifest["name"])
+
+    @cached_property
+    def target(self) -> Target:
+        """What the code was generated for."""
+        return Target.from_json(self.manifest["target"])
+
+    @cached_property
+    def program(self) -> Program:
+        """Kernel calls, inputs, outputs, sizes."""
+        return Program.from_json(self.manifest["program"])
+
+    @property
+    def recipe(self) -> str:
+        """The recipe the model was compiled by."""
+        return str(self.manifest["recipe"])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the passes remarked."""
+        return tuple(self.manifest["notes"])
+
+    @property
+    def weights(self) -> FileRange:
+        """Where ``weights.bin`` lies in the file."""
+        with zipfile.ZipFile(self.path) as archive:
+            header = archive.getinfo(WEIGHTS_ENTRY).header_offset
+        with self.path.open("rb") as file:
+            file.seek(header + 26)
+            name, extra = struct.unpack("<HH", file.read(4))
+        entry = self.manifest["entries"][WEIGHTS_ENTRY]
+        return FileRange(self.path, header + 30 + name + extra, entry["size"], entry["sha256"])
+
+    @cached_property
+    def library(self) -> Path:
+        """The shared library as a file of its own, which lives as long as this object."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
+        path = Path(self._temporary.name) / LIBRARY_ENTRY
+        path.write_bytes(self.read(LIBRARY_ENTRY))
+        return path
+
+    def read(self, entry: str) -> bytes:
+        """The bytes of one entry."""
+        with zipfile.ZipFile(self.path) as archive:
+            return archive.read(entry)
+
+    # -- the reference ------------------------------------------------------------------------------------------------------
+
+    def packed(self, call: KernelCall) -> list[np.ndarray]:
+        """The packed arrays of one call, mapped from the file."""
+        block = self._mapped
+        return [
+            block[argument.offset : argument.offset + argument.elements * np.dtype(argument.dtype).itemsize].view(argument.dtype)
+            for argument in call.arguments[: call.packed]
+        ]
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph behind the kernels, its weights recovered exactly from their packed form."""
+        with np.load(io.BytesIO(self.read(CONSTANTS_ENTRY)), allow_pickle=False) as stored:
+            names = json.loads(str(stored["names"]))
+            constants = {name: stored[f"array_{index}"] for index, name in enumerate(names)}
+        for call in self.program.calls:
+            family = family_by_name(call.family)
+            arrays = family.unpack(call.workload, call.config, self.target, self.packed(call))
+            constants.update({name: arrays[index] for index, name in call.constants.items()})
+        return parse_graph(self.read(GRAPH_ENTRY).decode(), constants)
+
+    @cached_property
+    def _mapped(self) -> np.ndarray:
+        where = self.weights
+        return np.memmap(where.path, np.uint8, "r", where.offset, (where.size,))
+
+    # -- files --------------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Copies the package to a file, which appears whole or not at all. Raises TapdotError where the disk refuses."""
+        path = Path(path)
+        temporary: Path | None = None
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            shutil.copyfile(self.path, temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except OSError as error:
+            raise TapdotError(
+                f"Could not write the package to {path}: {error.strerror or error}. Free some space or choose another place."
+            ) from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Package:
+        """Opens a package and checks every byte of it. Raises PackageError, saying what is wrong, for anything damaged or newer."""
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                manifest = json.loads(archive.read(MANIFEST_ENTRY))
+                if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+                    raise PackageError(f"{path} has a manifest without a format number; compile the model again.")
+                if manifest["format"] > FORMAT:
+                    raise PackageError(
+                        f"{path} was written by a newer tapdot ({manifest.get('tapdot', 'unknown')}, format {manifest['format']}), "
+                        f"and this one reads formats up to {FORMAT}. Upgrade tapdot, or compile the model again with this version."
+                    )
+                for entry, facts in manifest["entries"].items():
+                    digest = hashlib.sha256()
+                    with archive.open(entry) as stream:
+                        while chunk := stream.read(1 << 20):
+                            digest.update(chunk)
+                    if digest.hexdigest() != facts["sha256"]:
+                        raise PackageError(f"{path} is damaged: {entry} is not what was packed. Copy the file again or compile again.")
+            package = cls(path, manifest)
+            _ = package.program, package.target
+            return package
+        except FileNotFoundError as error:
+            raise PackageError(f"There is no package at {path}. Make one with: tapdot compile MODEL -o {path}") from error
+        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, struct.error, OSError) as error:
+            raise PackageError(
+                f"{path} is not a tapdot package, or it is damaged or cut short. Copy the file again or compile the model again."
+            ) from error
+
+    @classmethod
+    def create(cls, lowered: Lowered, target: Target, *, name: str, recipe: str, notes: Iterable[str]) -> Package:
+        """Writes a lowered model to a temporary file that lives as long as the package, or until ``save``."""
+        temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
+        path = Path(temporary.name) / "model.tapdot"
+        entries: dict[str, dict[str, Any]] = {}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+            _write(archive, entries, _aligned(WEIGHTS_ENTRY), lowered.weights.chunks())
+            _write(archive, entries, LIBRARY_ENTRY, [lowered.library.read_bytes()])
+            _write(archive, entries, GRAPH_ENTRY, [print_graph(lowered.graph).encode()])
+            _write(archive, entries, CONSTANTS_ENTRY, [_loose_constants(lowered)])
+            manifest = {
+                "format": FORMAT,
+                "tapdot": importlib.metadata.version("tapdot"),
+                "tvm": SUPPORTED_TVM,
+                "name": name,
+                "recipe": recipe,
+                "target": target.json(),
+                "notes": list(notes),
+                "entries": entries,
+                "program": lowered.program.json(),
+            }
+            _write(archive, {}, MANIFEST_ENTRY, [json.dumps(manifest, indent=1).encode()])
+        return cls(path, manifest, temporary)
+
+
+def _aligned(name: str) -> zipfile.ZipInfo:
+    """The first entry of an archive, padded so that its data starts on the boundary that arrays inside it keep."""
+    info = zipfile.ZipInfo(name, _EARLIEST)
+    zip64 = 20
+    bare = 30 + len(name) + zip64 + 4
+    padding = -bare % ALIGNMENT
+    info.extra = struct.pack("<HH", _PADDING_FIELD, padding) + bytes(padding)
+    return info
+
+
+def _write(
+    archive: zipfile.ZipFile, entries: dict[str, dict[str, Any]], entry: str | zipfile.ZipInfo, chunks: Iterable[bytes | memoryview]
+) -> None:
+    info = zipfile.ZipInfo(entry, _EARLIEST) if isinstance(entry, str) else entry
+    digest, size = hashlib.sha256(), 0
+    with archive.open(info, "w", force_zip64=True) as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+    entries[info.filename] = {"size": size, "sha256": digest.hexdigest()}
+
+
+def _loose_constants(lowered: Lowered) -> bytes:
+    """Constants of the graph that no kernel packs, as an npz file without pickles."""
+    packed = {name for call in lowered.program.calls for name in call.constants.values()}
+    loose = {name: array for name, array in lowered.graph.constants.items() if name not in packed}
+    buffer = io.BytesIO()
+    arrays = {f"array_{index}": array for index, array in enumerate(loose.values())}
+    np.savez(buffer, names=np.array(json.dumps(list(loose))), **arrays)
+    return buffer.getvalue()
+
+
+__all__ = ["FORMAT", "WEIGHTS", "FileRange", "Package"]

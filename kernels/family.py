@@ -1,0 +1,102 @@
+"""The interface of a kernel family: everything the compiler asks about kernels, and nothing else picks kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from tapdot.kernels.layout import Halo
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, PrimFunc
+from tapdot.kernels.workload import Workload
+
+Config = Mapping[str, int]
+"""A point of a family's tuning space."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where an operand may lie.
+
+    ``blocks``: channel blocks the kernel handles, preferred first; empty means row-major of any rank. ``halo``: the border of zeros
+    the kernel reads. ``grows``: a larger halo than that is fine too. ``follows``: the index of an input whose layout this operand
+    must share exactly, or None.
+    """
+
+    blocks: tuple[int, ...] = ()
+    halo: Halo = field(default_factory=Halo)
+    grows: bool = True
+    follows: int | None = None
+
+
+ROW_MAJOR = Port()
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports of every operand of a workload; constants have port None."""
+
+    inputs: tuple[Port | None, ...]
+    outputs: tuple[Port, ...]
+
+
+class Family(ABC):
+    """One way to compute some workloads.
+
+    The built function takes the packed arrays, then the workload's variable inputs, then its outputs, all as flat buffers.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Part of every cache and record key: raise it when generated code or packing changes."""
+    fast: ClassVar[bool] = True
+    """False for families that only make things run; reports list their nodes."""
+
+    @abstractmethod
+    def serves(self, workload: Workload, target: Target) -> bool:
+        """Whether this family can compute the workload on the target; layouts are not looked at."""
+
+    @abstractmethod
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        """Where the operands may lie."""
+
+    @abstractmethod
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        """The kernel."""
+
+    def default_config(self, workload: Workload, target: Target) -> Config:
+        """A good configuration without measuring anything."""
+        return {}
+
+    def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
+        """Values each configuration field may take."""
+        return {}
+
+    def pack(
+        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
+    ) -> list[np.ndarray]:
+        """The kernel's own arrays, from the constant operands by index."""
+        return [constants[index] for index in sorted(constants)]
+
+    def unpack(
+        self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
+    ) -> Mapping[int, np.ndarray]:
+        """The constant operands back, exactly, from the packed arrays."""
+        indices = [index for index, operand in enumerate(workload.inputs) if operand is not None and operand.constant]
+        return {
+            index: np.asarray(array).reshape(workload.inputs[index].shape)  # type: ignore[union-attr]
+            for index, array in zip(indices, packed, strict=True)
+        }
+
+    def symbol(self, workload: Workload, config: Config, target: Target) -> str:
+        """A name that says what the kernel is and differs whenever its code may differ."""
+        text = json.dumps(
+            [self.name, self.version, workload.key, sorted(config.items()), target.json(), SUPPORTED_TVM], sort_keys=True
+        )
+        return f"{self.name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -1,0 +1,114 @@
+"""Pools over whole planes: the mean or the maximum of every channel."""
+
+from __future__ import annotations
+
+import math
+
+from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store_partial, write_halo
+from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.layout import Layout
+from tapdot.kernels.parallel import pays
+from tapdot.kernels.register_tile import segments
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.vector_math import statements
+from tapdot.kernels.workload import Workload
+
+ACCUMULATORS = 8
+"""Independent sums, enough to hide the latency of an addition."""
+
+
+class GlobalPooling(Family):
+    """``GlobalAveragePool`` and ``GlobalMaxPool`` over four dimensions, from channel vectors.
+
+    The result ``[N, C, 1, 1]`` lies in channel vectors or in planar order, which without a halo is the row-major ``[N, C]``.
+    """
+
+    name = "global_pooling"
+
+    def serves(self, workload: Workload, target: Target) -> bool:
+        x = workload.inputs[0] if workload.inputs else None
+        return (
+            workload.op in ("GlobalAveragePool", "GlobalMaxPool")
+            and x is not None
+            and not x.constant
+            and len(x.shape) == 4
+            and x.dtype == "float32"
+        )
+
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        lanes = target.isa.lanes
+        return Ports((Port((lanes,)),), (Port((lanes, 1)),))
+
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        finished: list[PrimFunc] = []
+        with function(symbol, finished):
+            _Emitter(workload, target).emit()
+        return finished[0]
+
+
+class _Emitter:
+    """Writes the loops of one global pool."""
+
+    def __init__(self, workload: Workload, target: Target) -> None:
+        x = workload.inputs[0]
+        assert x is not None
+        self.x_operand, self.y_operand, self.isa = x, workload.output, target.isa
+        self.x_layout = x.layout or Layout(target.isa.lanes)
+        self.y_layout = workload.output.layout or Layout()
+        self.average = workload.op == "GlobalAveragePool"
+
+    def emit(self) -> None:
+        lanes = self.isa.lanes
+        self.x = argument("x", self.x_operand.elements, "float32")
+        self.y = argument("y", self.y_operand.elements, "float32")
+        self.scratch = Registers(1, lanes)
+        batch, channels, height, width = self.x_operand.shape
+        whole, rest = divmod(channels, lanes)
+        for first, count, filled in ((0, whole, lanes), (whole, 1 if rest else 0, rest)):
+            if count:
+                with loop(batch * count, parallel=pays(batch * count * height * width)) as task:
+                    self._block(task // count, first + task % count, filled)
+
+    def _block(self, n: Value, block: Value, filled: int) -> None:
+        """One vector of channels, of which ``filled`` exist."""
+        lanes = self.isa.lanes
+        value = self._plane(n, block)
+        if self.average:
+            _, _, height, width = self.x_operand.shape
+            value = T.Bind(value * constant(1 / (height * width), lanes))
+        shape, layout = self.y_operand.shape, self.y_layout
+        if layout.channel_block == lanes:
+            write_halo(self.y, layout, shape, n, block, "float32", lanes)
+            store_partial(self.scratch, self.y, layout.offset(shape, n, block, 0, 0), value, lanes)
+        elif not layout.halo:
+            store_partial(self.scratch, self.y, n * shape[1] + block * lanes, value, filled)
+        else:
+            self.scratch[0] = value
+            for lane in range(filled):
+                channel = block * lanes + lane
+                write_halo(self.y, layout, shape, n, channel, "float32", lanes)
+                T.buffer_store(self.y, self.scratch.lane(lane), [layout.offset(shape, n, channel, 0, 0)])
+
+    def _plane(self, n: Value, block: Value) -> Value:
+        """The sum or the maximum of a plane, before any scaling."""
+        lanes, shape = self.isa.lanes, self.x_operand.shape
+        rows, columns = shape[2:] if self.x_layout.halo else (1, shape[2] * shape[3])
+        together = min(columns, ACCUMULATORS)
+        registers = Registers(together, lanes)
+        for index in range(together):
+            registers[index] = constant(0.0 if self.average else -math.inf, lanes)
+        with loop(rows) as y:
+            for start, pieces, count in segments(columns, together):
+                with loop(pieces) as piece:
+                    place = T.Bind(self.x_layout.offset(shape, n, block, y, start + piece * count))
+                    for index in range(count):
+                        registers[index] = self._merge(registers[index], load(self.x, place + index * lanes, lanes))
+        values = [registers[index] for index in range(together)]
+        while len(values) > 1:
+            paired = [T.Bind(self._merge(a, b)) for a, b in zip(values[::2], values[1::2], strict=False)]
+            values = paired + values[len(values) // 2 * 2 :]
+        return T.Bind(values[0])
+
+    def _merge(self, a: Value, b: Value) -> Value:
+        return a + b if self.average else statements(self.isa).maximum(a, b)

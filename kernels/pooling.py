@@ -1,0 +1,244 @@
+"""Max and average pools over windows, in channel vectors.
+
+The halo of the input is never read: it holds zeros, which are no neutral element of a maximum and do not count in an average.
+Windows are clipped instead. Rows are clipped when the kernel runs, by the bounds of the loop over the window's rows; columns when it
+is compiled, because only the first and the last few are ever clipped and the long run between them is one loop without a check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, splat, store, when, write_halo
+from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.layout import Layout
+from tapdot.kernels.parallel import pays, row_splits
+from tapdot.kernels.register_tile import segments
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.vector_math import statements
+from tapdot.kernels.workload import Workload
+
+UNROLLED_TAPS = 8
+"""Up to that many taps of a row are written out, so that neighbouring windows share the inputs they load."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Windows along one axis; output ``o`` sees inputs ``o * stride - begin + t * dilation`` for taps ``t`` in ``range(kernel)``."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    dilation: int
+    begin: int
+    end: int
+
+    def taps(self, output: Any) -> tuple[Any, Any]:
+        """The taps (first, stop) of a window that fall on the input; for ints and for TIR expressions."""
+        return self._within(output, 0, self.inputs)
+
+    def counted(self, output: Any) -> tuple[Any, Any]:
+        """The taps that fall on the input or its pads; an overhang beyond the pads, as ``ceil_mode`` makes, does not count."""
+        return self._within(output, -self.begin, self.inputs + self.end)
+
+    def _within(self, output: Any, low: int, high: int) -> tuple[Any, Any]:
+        start = output * self.stride - self.begin
+        first, stop = ((bound - start + self.dilation - 1) // self.dilation for bound in (low, high))
+        if isinstance(output, int):
+            return max(0, first), min(self.kernel, stop)
+        return T.max(0, first), T.min(self.kernel, stop)
+
+    @property
+    def interior(self) -> tuple[int, int]:
+        """Outputs (first, stop) whose whole window falls on the input."""
+        whole = [o for o in range(self.outputs) if self.taps(o) == (0, self.kernel)]
+        return (whole[0], whole[-1] + 1) if whole else (0, 0)
+
+    @property
+    def clipped(self) -> bool:
+        """Whether any window reaches beyond the input."""
+        return self.interior != (0, self.outputs)
+
+
+def axes(workload: Workload) -> tuple[Axis, Axis]:
+    """The two axes of a pool's workload, from ONNX's attributes."""
+    options, spatial = workload.options, workload.inputs[0].shape[2:]  # type: ignore[union-attr]
+    strides, dilations = options.get("strides", (1, 1)), options.get("dilations", (1, 1))
+    pads = options.get("pads", (0, 0, 0, 0))
+    rows, columns = (
+        Axis(
+            spatial[axis],
+            workload.output.shape[2 + axis],
+            workload["kernel_shape"][axis],
+            strides[axis],  # type: ignore[arg-type, index]
+            dilations[axis],  # type: ignore[arg-type, index]
+            pads[axis],  # type: ignore[arg-type, index]
+            pads[axis + 2],  # type: ignore[arg-type, index]
+        )
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+class Pooling(Family):
+    """``MaxPool`` and ``AveragePool`` with explicit pads over four dimensions; the output's shape says how ``ceil_mode`` rounded.
+
+    Configuration: ``columns`` of windows computed together and ``splits`` of the output rows among threads. A window with a NaN in
+    it gives NaN only if no number follows.
+    """
+
+    name = "pooling"
+
+    def serves(self, workload: Workload, target: Target) -> bool:
+        x = workload.inputs[0] if workload.inputs else None
+        return (
+            workload.op in ("MaxPool", "AveragePool")
+            and x is not None
+            and not x.constant
+            and len(x.shape) == 4
+            and x.dtype == "float32"
+            and len(workload.outputs) == 1
+            and workload.options.get("auto_pad", "NOTSET") in ("NOTSET", "")
+            and min(workload.options.get("pads", (0,))) >= 0  # type: ignore[arg-type, type-var]
+        )
+
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        block = Port((target.isa.lanes,))
+        return Ports((block,), (block,))
+
+    def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
+        _, _, height, width = workload.output.shape
+        return {
+            "columns": [c for c in (1, 2, 4, 6, 7, 8, 12, 14) if c <= width],
+            "splits": [s for s in (1, 2, 4, 8, 16) if s <= height],
+        }
+
+    def default_config(self, workload: Workload, target: Target) -> Config:
+        _, columns = axes(workload)
+        first, stop = columns.interior
+        batch, channels, height, _ = workload.output.shape
+        blocks = batch * -(-channels // target.isa.lanes)
+        usual = min(8, target.isa.registers - 4, max(1, stop - first))
+        pieces = -(-(stop - first) // usual)
+        even = -(-(stop - first) // pieces) if pieces else 1
+        return {"columns": even, "splits": row_splits(blocks, height, target.cores)}
+
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        finished: list[PrimFunc] = []
+        with function(symbol, finished):
+            _Emitter(workload, config, target).emit()
+        return finished[0]
+
+
+class _Emitter:
+    """Writes the loops of one pool."""
+
+    def __init__(self, workload: Workload, config: Config, target: Target) -> None:
+        self.workload, self.config, self.isa = workload, config, target.isa
+        self.rows, self.columns = axes(workload)
+        x = workload.inputs[0]
+        assert x is not None
+        self.x_operand, self.y_operand = x, workload.output
+        self.x_layout = x.layout or Layout(target.isa.lanes)
+        self.y_layout = workload.output.layout or Layout(target.isa.lanes)
+        self.average = workload.op == "AveragePool"
+        self.include_pad = bool(workload.options.get("count_include_pad", 0))
+
+    def emit(self) -> None:
+        self.x = argument("x", self.x_operand.elements, "float32")
+        self.y = argument("y", self.y_operand.elements, "float32")
+        batch, channels, height, width = self.y_operand.shape
+        blocks, splits = self.y_layout.blocks(channels), self.config["splits"]
+        share = -(-height // splits)
+        cycles = batch * blocks * height * width * self.rows.kernel * self.columns.kernel
+        with loop(batch * blocks * splits, parallel=pays(cycles)) as task:
+            n, block, split = task // (splits * blocks), task // splits % blocks, task % splits
+            with when(split == 0, splits > 1):
+                write_halo(self.y, self.y_layout, self.y_operand.shape, n, block, "float32", self.isa.lanes)
+            with loop(share) as index:
+                y = split * share + index
+                with when(y < height, share * splits > height):
+                    self._row(n, block, y)
+
+    def _row(self, n: Value, block: Value, y: Value) -> None:
+        """One row of windows: the clipped ones at both ends one by one, those between in runs."""
+        first, stop = self.columns.interior
+        for x in range(first):
+            self._windows(n, block, y, x, 1, self.columns.taps(x))
+        for start, pieces, count in segments(stop - first, self.config["columns"]):
+            with loop(pieces) as piece:
+                self._windows(n, block, y, first + start + piece * count, count, (0, self.columns.kernel))
+        for x in range(stop, self.columns.outputs):
+            self._windows(n, block, y, x, 1, self.columns.taps(x))
+
+    def _windows(self, n: Value, block: Value, y: Value, x: Value, count: int, taps: tuple[int, int]) -> None:
+        """``count`` windows side by side from ``x`` on, over the same taps of a row."""
+        lanes, (first, stop) = self.isa.lanes, taps
+        registers = Registers(count, lanes)
+        for index in range(count):
+            registers[index] = constant(0.0 if self.average else -math.inf, lanes)
+        with self._tap_rows(y) as tap_row:
+            row = y * self.rows.stride - self.rows.begin + tap_row * self.rows.dilation
+            start = T.Bind(self.x_layout.offset(self.x_operand.shape, n, block, row, x * self.columns.stride - self.columns.begin))
+            if stop - first <= UNROLLED_TAPS:
+                self._unrolled(registers, start, count, range(first, stop))
+            else:
+                with T.serial(first, stop) as tap:
+                    for index in range(count):
+                        self._merge(registers, index, self._input(start, index * self.columns.stride + tap * self.columns.dilation))
+        place = T.Bind(self.y_layout.offset(self.y_operand.shape, n, block, y, x))
+        scale = self._scale(y, x) if self.average else None
+        for index in range(count):
+            value = registers[index] if scale is None else registers[index] * scale
+            store(self.y, place + index * lanes, value, lanes)
+
+    def _unrolled(self, registers: Registers, start: Value, count: int, taps: range) -> None:
+        """Every input column is loaded once and goes to each window that sees it."""
+        readers: dict[int, list[int]] = {}
+        for index in range(count):
+            for tap in taps:
+                readers.setdefault(index * self.columns.stride + tap * self.columns.dilation, []).append(index)
+        for column in sorted(readers):
+            value = self._input(start, column)
+            for index in readers[column]:
+                self._merge(registers, index, value)
+
+    def _input(self, start: Value, column: Value) -> Value:
+        return load(self.x, start + column * self.isa.lanes, self.isa.lanes)
+
+    def _merge(self, registers: Registers, index: int, value: Value) -> None:
+        if self.average:
+            registers[index] = registers[index] + value
+        else:
+            registers[index] = statements(self.isa).maximum(registers[index], value)
+
+    @contextmanager
+    def _tap_rows(self, y: Value) -> Iterator[Value]:
+        """The loop over the rows of the windows at output row ``y`` that fall on the input."""
+        if not self.rows.clipped:
+            with loop(self.rows.kernel) as tap_row:
+                yield tap_row
+            return
+        first, stop = self.rows.taps(y)
+        with T.serial(first, stop) as tap_row:
+            yield tap_row
+
+    def _scale(self, y: Value, x: Value) -> Value:
+        """One over the number of elements that count in the windows at ``(y, x)``; it is the same for a run of whole windows."""
+        counted = Axis.counted if self.include_pad else Axis.taps
+        columns = self.columns.kernel
+        if isinstance(x, int):
+            first, stop = counted(self.columns, x)
+            columns = max(1, stop - first)
+        if not self.rows.clipped:
+            return constant(1 / (self.rows.kernel * columns), self.isa.lanes)
+        first, stop = counted(self.rows, y)
+        count = (max(1, stop - first) if isinstance(y, int) else T.max(1, stop - first)) * columns
+        scale = T.float32(1 / count) if isinstance(count, int) else T.float32(1) / T.Cast("float32", count)
+        return T.Bind(splat(scale, self.isa.lanes))

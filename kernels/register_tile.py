@@ -1,0 +1,132 @@
+"""The register tile: a block of output channel vectors times a patch of positions, accumulated over taps and channels in registers.
+
+Every dense float family (convolution, 1x1, fully connected) is this one inner loop with other addresses. For each input channel the
+tile loads ``vectors`` weight vectors and broadcasts one scalar per position, and does ``vectors * rows * columns`` fused
+multiply-adds; accumulators never leave registers inside the loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tapdot.kernels.emit import Registers, Value, broadcasts, load, loop, multiply_add
+from tapdot.kernels.isa import Isa
+from tapdot.kernels.tvm_adapter import Buffer, T
+
+UNROLLED_MULTIPLY_ADDS = 128
+"""Multiply-adds written out in the body of the innermost loop: enough to hide its overhead, few enough for the decoded-op cache."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``vectors`` of output channels by ``rows`` by ``columns`` of output positions."""
+
+    vectors: int
+    rows: int
+    columns: int
+
+    @property
+    def positions(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def accumulators(self) -> int:
+        return self.vectors * self.positions
+
+    def fits(self, isa: Isa) -> bool:
+        """Whether accumulators, weight vectors and one broadcast stay in registers."""
+        spare = 1 + (self.positions if isa.multiply_by_lane else 0)
+        return self.accumulators + self.vectors + min(spare, 8) <= isa.registers
+
+    def cycles(self, isa: Isa) -> float:
+        """Cycles of one input channel at one tap: the dearest of arithmetic, loads and the latency of dependent adds."""
+        scalar_loads = self.positions / (isa.lanes if isa.multiply_by_lane else 1)
+        arithmetic = self.accumulators / isa.fma_per_cycle
+        loads = (self.vectors + scalar_loads) / isa.loads_per_cycle
+        streaming = self.vectors * isa.lanes * 4 / STREAM_BYTES_PER_CYCLE
+        return max(arithmetic, 1.15 * loads, streaming, isa.fma_latency) + STEP_OVERHEAD_CYCLES
+
+
+STEP_OVERHEAD_CYCLES = 0.3
+"""Cycles of address arithmetic and loop control per channel that multiply-adds do not hide."""
+
+STREAM_BYTES_PER_CYCLE = 24.0
+"""Weight bytes a core streams from its second-level cache while it computes."""
+
+
+def segments(total: int, step: int) -> Iterator[tuple[int, int, int]]:
+    """Cuts ``range(total)`` into runs of equal pieces: yields (start, pieces, size of a piece), at most two of them."""
+    whole, rest = divmod(total, step)
+    if whole:
+        yield 0, whole, step
+    if rest:
+        yield whole * step, 1, rest
+
+
+def channel_step(isa: Isa, accumulators: int, channels: int, input_block: int, aligned: bool) -> int:
+    """Input channels handled per iteration of the innermost loop; they are consecutive in memory."""
+    if isa.multiply_by_lane and input_block % isa.lanes == 0 and aligned and channels >= isa.lanes:
+        return isa.lanes
+    wanted = max(1, UNROLLED_MULTIPLY_ADDS // accumulators)
+    limit = math.gcd(input_block, 16) if input_block > 1 and aligned else (16 if input_block == 1 else 1)
+    step = 1
+    while step * 2 <= min(wanted, limit, channels):
+        step *= 2
+    return step
+
+
+def accumulate(
+    isa: Isa,
+    tile: Tile,
+    accumulators: Registers,
+    weights: Buffer,
+    weight_start: Value,
+    inputs: Buffer,
+    taps: Sequence[int],
+    channels: int,
+    step: int,
+    input_offset: Callable[[Sequence[Value], Value], Value],
+    position_offsets: Sequence[int],
+    channel_stride: int,
+) -> None:
+    """Emits the loops over taps and channels of one tile.
+
+    ``taps`` are the extents of the tap loops; ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and
+    channel; position ``p`` lies ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels inside
+    a step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on.
+    """
+    panel = tile.vectors * isa.lanes
+
+    def body(tap: Sequence[Value], tap_index: Value, channel: Value, count: int) -> None:
+        start = T.Bind(input_offset(tap, channel))
+        weight = T.Bind(weight_start + (tap_index * channels + channel) * panel)
+        if channel_stride == 1:
+            scalars = [broadcasts(isa, inputs, start + offset, count) for offset in position_offsets] if isa.multiply_by_lane else None
+        else:
+            scalars = None
+        for index in range(count):
+            vectors = [load(weights, weight + index * panel + v * isa.lanes, isa.lanes) for v in range(tile.vectors)]
+            for position, offset in enumerate(position_offsets):
+                if scalars is not None:
+                    scalar = scalars[position][index]
+                else:
+                    scalar = broadcasts(isa, inputs, start + offset + index * channel_stride, 1)[0]
+                for v, vector in enumerate(vectors):
+                    register = v * tile.positions + position
+                    accumulators[register] = multiply_add(isa, vector, scalar, accumulators[register])
+
+    def tap_loops(extents: Sequence[int], tap: tuple[Value, ...], tap_index: Value) -> None:
+        if extents:
+            with loop(extents[0]) as index:
+                tap_loops(extents[1:], (*tap, index), tap_index * extents[0] + index)
+            return
+        whole, rest = divmod(channels, step)
+        if whole:
+            with loop(whole) as index:
+                body(tap, tap_index, index * step, step)
+        if rest:
+            body(tap, tap_index, whole * step, rest)
+
+    tap_loops(taps, (), 0)

@@ -1,0 +1,217 @@
+"""Copies of a tensor into another physical layout: what is left when two neighbours want to see it differently.
+
+Between layouts of one channel block whole rows are copied. Between planar rows and channel vectors, square tiles are transposed
+in registers. Every other pair of blocks goes element by element. Every byte of the result is written: the halo and the padded
+lanes of the last channel block hold the layout's ``zero``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tapdot.kernels.emit import Value, argument, load, loop, store, write_halo
+from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.layout import Layout
+from tapdot.kernels.parallel import pays
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
+from tapdot.kernels.workload import Workload
+
+DTYPES = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
+"""Element types that are moved."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the rows of one channel block lie in a buffer: ``(n, block)`` of a tensor ``shape`` laid out as ``layout``."""
+
+    buffer: Buffer
+    layout: Layout
+    shape: Shape
+    n: Value
+    block: Value
+
+    def at(self, y: Value, x: Value) -> Value:
+        """Element offset of lane 0 at a position."""
+        return self.layout.offset(self.shape, self.n, self.block, y, x)
+
+
+def vector_lanes(target: Target, dtype: str) -> int:
+    """Elements of a type in one vector register."""
+    return target.isa.lanes * 4 // np.dtype(dtype).itemsize
+
+
+def copy_run(source: Buffer, start: Value, into: Buffer, to: Value, count: int, lanes: int) -> None:
+    """Copies ``count`` consecutive elements in vectors, the rest one by one."""
+    whole, rest = divmod(count, lanes)
+    if whole:
+        with loop(whole) as index:
+            store(into, to + index * lanes, load(source, start + index * lanes, lanes), lanes)
+    if rest:
+        with loop(rest) as index:
+            T.buffer_store(into, source[start + whole * lanes + index], [to + whole * lanes + index])
+
+
+def copy_plane(source: Plane, into: Plane, lanes: int) -> None:
+    """Copies the positions of one plane between layouts of the same channel block."""
+    _, _, height, width = source.shape
+    block = source.layout.channel_block
+    assert block == into.layout.channel_block
+    if not source.layout.halo and not into.layout.halo:
+        copy_run(source.buffer, source.at(0, 0), into.buffer, into.at(0, 0), height * width * block, lanes)
+        return
+    with loop(height) as y:
+        copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes)
+
+
+def transpose(rows: list[Value]) -> list[Value]:
+    """The columns of a square of as many vectors as each has lanes (a power of two), by swapping halves, quarters, ...
+
+    After the step of distance ``d`` the two numbers that address an element, its row and its lane, have exchanged the bit ``d``.
+    """
+    lanes, distance = len(rows), 1
+    while distance < lanes:
+        swapped = list(rows)
+        low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
+        high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
+        for row in range(lanes):
+            if not row & distance:
+                pair = [rows[row], rows[row + distance]]
+                swapped[row], swapped[row + distance] = T.Bind(T.Shuffle(pair, low)), T.Bind(T.Shuffle(pair, high))
+        rows, distance = swapped, distance * 2
+    return rows
+
+
+class Relayout(Family):
+    """``Relayout``: one tensor of one element type, the same logical shape on both sides, another place.
+
+    A row-major tensor of any rank may only be copied as it is; layouts are for four dimensions.
+    """
+
+    name = "relayout"
+
+    def serves(self, workload: Workload, target: Target) -> bool:
+        if workload.op != "Relayout" or len(workload.inputs) != 1 or workload.inputs[0] is None or len(workload.outputs) != 1:
+            return False
+        x, y = workload.inputs[0], workload.output
+        placed = x.layout is not None or y.layout is not None
+        return not x.constant and x.shape == y.shape and x.dtype == y.dtype and x.dtype in DTYPES and (len(x.shape) == 4 or not placed)
+
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        x, y = workload.inputs[0], workload.output
+        assert x is not None
+        return Ports(
+            (Port() if x.layout is None else Port((x.layout.channel_block,), x.layout.halo),),
+            (Port() if y.layout is None else Port((y.layout.channel_block,), y.layout.halo),),
+        )
+
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        finished: list[PrimFunc] = []
+        with function(symbol, finished):
+            _Emitter(workload, target).emit()
+        return finished[0]
+
+
+class _Emitter:
+    """Writes the loops of one copy."""
+
+    def __init__(self, workload: Workload, target: Target) -> None:
+        x, y = workload.inputs[0], workload.output
+        assert x is not None
+        self.operands = x, y
+        self.lanes = vector_lanes(target, x.dtype)
+        self.parallel = pays(y.elements * np.dtype(y.dtype).itemsize / 8)
+
+    def emit(self) -> None:
+        x, y = self.operands
+        self.x = argument("x", x.elements, x.dtype)
+        self.y = argument("y", y.elements, y.dtype)
+        if x.layout == y.layout and not (x.layout and x.layout.halo):
+            copy_run(self.x, 0, self.y, 0, x.elements, self.lanes)
+            return
+        source, into = x.layout or Layout(), y.layout or Layout()
+        shape = x.shape
+        if into.channel_block == 1 and source.channel_block > 1:
+            self._blocks(shape, source, into, source.blocks(shape[1]), source.channel_block, self._scatter)
+        else:
+            self._blocks(shape, source, into, into.blocks(shape[1]), into.channel_block, self._gather)
+
+    def _blocks(self, shape: Shape, source: Layout, into: Layout, blocks: int, block: int, emit: object) -> None:
+        """Calls ``emit`` for every channel block, the whole ones in a loop and a partly filled one by itself."""
+        batch, channels = shape[:2]
+        whole, rest = divmod(channels, block)
+        for first, count, filled in ((0, whole, block), (whole, 1 if rest else 0, rest)):
+            if count:
+                with loop(batch * count, parallel=self.parallel) as task:
+                    emit(shape, source, into, task // count, first + task % count, filled)  # type: ignore[operator]
+
+    # -- into channel blocks, or planar to planar -----------------------------------------------------------------------------
+
+    def _gather(self, shape: Shape, source: Layout, into: Layout, n: Value, block: Value, filled: int) -> None:
+        """Writes one channel block of the result, of which ``filled`` lanes are channels."""
+        width_block, zero = into.channel_block, tirx.const(into.zero, self.operands[1].dtype)
+        target_plane = Plane(self.y, into, shape, n, block)
+        write_halo(self.y, into, shape, n, block, self.operands[1].dtype, self.lanes)
+        if source.channel_block == into.channel_block and filled == width_block:
+            copy_plane(Plane(self.x, source, shape, n, block), target_plane, self.lanes)
+            return
+
+        def element(lane: int, y: Value, x: Value) -> Value:
+            channel = block * width_block + lane
+            return source.offset(shape, n, channel // source.channel_block, y, x) + channel % source.channel_block
+
+        rows, columns = self._plane(shape, source, into)
+        tiled = source.channel_block == 1 and width_block == self.lanes and columns >= self.lanes
+        with loop(rows) as y:
+            if tiled:
+                with loop(columns // self.lanes) as tile:
+                    x = tile * self.lanes
+                    channels = [
+                        load(self.x, element(lane, y, x), self.lanes) if lane < filled else T.broadcast(zero, self.lanes)
+                        for lane in range(self.lanes)
+                    ]
+                    start = T.Bind(target_plane.at(y, x))
+                    for position, vector in enumerate(transpose(channels)):
+                        store(self.y, start + position * self.lanes, vector, self.lanes)
+            done = columns // self.lanes * self.lanes if tiled else 0
+            if columns > done:
+                with loop(columns - done) as index:
+                    start = T.Bind(target_plane.at(y, done + index))
+                    for lane in range(width_block):
+                        value = self.x[element(lane, y, done + index)] if lane < filled else zero
+                        T.buffer_store(self.y, value, [start + lane])
+
+    # -- from channel blocks to planar rows -------------------------------------------------------------------------------------
+
+    def _scatter(self, shape: Shape, source: Layout, into: Layout, n: Value, block: Value, filled: int) -> None:
+        """Reads one channel block, of which ``filled`` lanes are channels, into that many planes."""
+        source_plane = Plane(self.x, source, shape, n, block)
+        planes = [Plane(self.y, into, shape, n, block * source.channel_block + lane) for lane in range(filled)]
+        for plane in planes:
+            write_halo(self.y, into, shape, n, plane.block, self.operands[1].dtype, self.lanes)
+        rows, columns = self._plane(shape, source, into)
+        tiled = source.channel_block == self.lanes and columns >= self.lanes
+        with loop(rows) as y:
+            if tiled:
+                with loop(columns // self.lanes) as tile:
+                    x = tile * self.lanes
+                    start = T.Bind(source_plane.at(y, x))
+                    positions = [load(self.x, start + index * self.lanes, self.lanes) for index in range(self.lanes)]
+                    for plane, vector in zip(planes, transpose(positions), strict=False):
+                        store(self.y, plane.at(y, x), vector, self.lanes)
+            done = columns // self.lanes * self.lanes if tiled else 0
+            if columns > done:
+                with loop(columns - done) as index:
+                    start = T.Bind(source_plane.at(y, done + index))
+                    for lane, plane in enumerate(planes):
+                        T.buffer_store(self.y, self.x[start + lane], [plane.at(y, done + index)])
+
+    @staticmethod
+    def _plane(shape: Shape, source: Layout, into: Layout) -> tuple[int, int]:
+        """Rows and columns to walk: without halos a whole plane is one row."""
+        _, _, height, width = shape
+        return (height, width) if source.halo or into.halo else (1, height * width)

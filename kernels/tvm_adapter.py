@@ -1,0 +1,78 @@
+"""The one door to TVM. Its API moves every release; what tapdot needs from it is named here and nowhere else.
+
+Kernels are written with TVM's builder of low-level functions, imported as ``T``: plain Python loops unroll, ``T.serial`` loops.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from packaging.version import Version
+
+SUPPORTED_TVM = "0.27.0.post1"
+SUPPORTED_FFI = ("0.1.14.post0", "0.1.15")
+
+
+def _check_versions() -> None:
+    """The pins are hard: with a newer tvm-ffi this TVM crashes the process instead of raising."""
+    tvm_version = importlib.metadata.version("apache-tvm")
+    ffi_version = importlib.metadata.version("apache-tvm-ffi")
+    low, high = SUPPORTED_FFI
+    if tvm_version != SUPPORTED_TVM or not Version(low) <= Version(ffi_version) < Version(high):
+        raise ImportError(
+            f"tapdot needs apache-tvm=={SUPPORTED_TVM} with apache-tvm-ffi>={low},<{high}, found apache-tvm {tvm_version} with "
+            f"apache-tvm-ffi {ffi_version}. Run: pip install 'apache-tvm=={SUPPORTED_TVM}' 'apache-tvm-ffi>={low},<{high}'"
+        )
+
+
+_check_versions()
+
+import tvm  # noqa: E402
+from tvm import rpc, tirx  # noqa: E402
+from tvm.script.ir_builder import IRBuilder  # noqa: E402
+from tvm.script.ir_builder import tirx as T  # noqa: E402
+from tvm.target import codegen  # noqa: E402
+
+Expr = tirx.Expr if hasattr(tirx, "Expr") else object
+PrimFunc = tirx.PrimFunc
+Buffer = tirx.Buffer
+
+__all__ = ["Buffer", "IRBuilder", "PrimFunc", "T", "codegen", "function", "object_code", "rpc", "tirx", "tvm"]
+
+
+@contextmanager
+def function(symbol: str, finished: list[PrimFunc]) -> Iterator[None]:
+    """Builds one exported low-level function in the body of the ``with``; it is appended to ``finished``.
+
+    Arguments never overlap: every kernel reads and writes distinct buffers.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func(s_tir=True):
+            T.func_name(symbol)
+            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+            yield
+    finished.append(builder.get())
+
+
+def object_code(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> bytes:
+    """Machine code of some functions as one relocatable object file."""
+    module = tvm.IRModule({name: body for name, body in functions.items()})
+    built = tvm.tirx.build(module, target=tvm.target.Target(llvm_target))
+    handle, path = tempfile.mkstemp(suffix=".o")
+    os.close(handle)
+    try:
+        built.write_to_file(path, "o")
+        return Path(path).read_bytes()
+    finally:
+        os.unlink(path)
+
+
+def assembly(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> str:
+    """Assembly text of some functions, to read and to feed to llvm-mca."""
+    module = tvm.IRModule({name: body for name, body in functions.items()})
+    return str(tvm.tirx.build(module, target=tvm.target.Target(llvm_target)).inspect_source("asm"))

@@ -1,0 +1,205 @@
+"""Physical types for every tensor, and a stand-alone copy only where two kernels cannot agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import networkx
+
+from tapdot.compiler.errors import ModelError
+from tapdot.compiler.graph import Graph, Node
+from tapdot.compiler.pipeline import Notes, Pass
+from tapdot.compiler.types import TensorType
+from tapdot.compiler.workloads import VIEWS, workload_of
+from tapdot.kernels.family import ROW_MAJOR, Port, Ports
+from tapdot.kernels.layout import Halo, Layout
+from tapdot.kernels.registry import select
+from tapdot.kernels.target import Target
+
+
+@dataclass(frozen=True)
+class AssignLayouts(Pass):
+    """Chooses a physical type for every tensor between two kernels.
+
+    Before::
+
+        %a: float32[1,64,56,56] = FusedConv(%x, ...) {pads=[1,1,1,1]}
+        %b: float32[1,64,56,56] = FusedConv(%a, ...) {pads=[1,1,1,1]}
+
+    After (AVX-512: the consumer's border is part of the producer's buffer)::
+
+        %a: float32[1,64,56,56] <block=16 halo=1,1,1,1> = FusedConv(%x.relayout, ...) {pads=[1,1,1,1]}
+        %b: float32[1,64,56,56] <block=16> = FusedConv(%a, ...) {pads=[1,1,1,1]}
+
+    The channel block is the one most readers accept among those the producer writes, the producer's first choice on a tie; the halo is
+    the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all readers that want the same.
+
+    1. What the caller gives and takes is row-major.
+    2. Branches of a channel concatenation share one layout with its result where every branch but the last fills whole channel
+       blocks and there is one image, so that the memory planner can place them in the result's buffer.
+    3. A view (``Reshape`` and its kin) reads and makes row-major tensors.
+    4. A buffer that holds the row-major tensor byte for byte counts as row-major.
+    """
+
+    target: Target
+
+    def run(self, graph: Graph, notes: Notes) -> Graph:
+        chooser = _Chooser(graph, self.target)
+        layouts = chooser.choose()
+        return _insert_copies(graph, chooser, layouts, notes)
+
+
+class _Chooser:
+    """Ports of every node, and the layout of every value that follows from them."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.target = target
+        self.ports: dict[str, Ports] = {}
+        self.joined = networkx.utils.UnionFind(graph.types)
+        self.aligned: set[str] = set()
+        for node in graph.nodes:
+            self.ports[node.name] = self._ports(node)
+
+    def _ports(self, node: Node) -> Ports:
+        if node.op in VIEWS:
+            return Ports(tuple(ROW_MAJOR for _ in node.inputs), tuple(ROW_MAJOR for _ in node.outputs))
+        if is_channel_concat(self.graph, node):
+            lanes = self.target.isa.lanes
+            channels = [self.graph.type(name).shape[1] for name in node.inputs]
+            in_blocks = all(lanes in self._offer(name).blocks for name in node.inputs)
+            if in_blocks and all(count % lanes == 0 for count in channels[:-1]):
+                self.joined.union(*node.inputs, node.output)
+                self.aligned.add(node.name)
+                port = Port((lanes,))
+                return Ports(tuple(port for _ in node.inputs), (port,))
+        workload = workload_of(self.graph, node, layouts=False)
+        try:
+            family = select(workload, self.target)
+        except LookupError as error:
+            kinds = ", ".join(str(self.graph.type(name)) for name in node.inputs if name)
+            raise ModelError(
+                f"No kernel serves the {node.op} node {node.name!r} with operands {kinds} on target {self.target.name}. "
+                "Replace the operator in the model, or report it with the model's graph as `tapdot inspect` prints it."
+            ) from error
+        return family.ports(workload, self.target)
+
+    def choose(self) -> Mapping[str, Layout | None]:
+        """The layout of every value; None is row-major."""
+        groups: dict[str, list[str]] = {}
+        for value in self.graph.types:
+            groups.setdefault(self.joined[value], []).append(value)
+        chosen: dict[str, Layout | None] = {}
+        for values in groups.values():
+            layout = self._choose_group(values)
+            for value in values:
+                chosen[value] = layout if value not in self.graph.constants else None
+        return chosen
+
+    def _choose_group(self, values: list[str]) -> Layout | None:
+        """One layout for values that share a buffer (mostly a single value)."""
+        if any(self.graph.type(value).rank != 4 for value in values):
+            return None
+        offers = [self._offer(value) for value in values]
+        readers = [port for value in values for port in self.readers(value)]
+        if any(not offer.blocks for offer in offers):
+            return None  # (1) and (3): somebody writes row-major only
+        candidates = [block for block in offers[0].blocks if all(block in offer.blocks for offer in offers)]
+        if not candidates:
+            return None
+        votes = Counter({block: sum(block in port.blocks for port in readers) for block in candidates})
+        block = max(candidates, key=lambda candidate: (votes[candidate], -candidates.index(candidate)))
+        halo = Halo()
+        for port in readers:
+            if block in port.blocks:
+                halo = halo.union(port.halo)
+        if not all(offer.grows for offer in offers):
+            halo = Halo()
+        layout = Layout(block, halo)
+        return None if layout == Layout() else layout
+
+    def _offer(self, value: str) -> Port:
+        node = self.graph.producer(value)
+        if node is None:
+            return ROW_MAJOR
+        return self.ports[node.name].outputs[node.outputs.index(value)]
+
+    def readers(self, value: str) -> list[Port]:
+        """Ports of all readers of a value, the caller's (1) among them."""
+        found = [port for node in self.graph.consumers[value] for port in self.reading_ports(node, value)]
+        return found + [ROW_MAJOR] * self.graph.outputs.count(value)
+
+    def reading_ports(self, node: Node, value: str) -> list[Port]:
+        """Ports of the operands of a node that a value fills."""
+        ports = self.ports[node.name].inputs
+        return [ports[index] or ROW_MAJOR for index, name in enumerate(node.inputs) if name == value and index < len(ports)]
+
+
+def is_channel_concat(graph: Graph, node: Node) -> bool:
+    """Whether a node joins single images along channels (2)."""
+    return (
+        node.op == "Concat"
+        and graph.type(node.output).rank == 4
+        and graph.type(node.output).shape[0] == 1
+        and graph.type(node.output).dtype == "float32"
+        and int(node.attributes["axis"]) % 4 == 1  # type: ignore[arg-type]
+        and not any(name in graph.constants for name in node.inputs)
+    )
+
+
+def _accepts(port: Port, layout: Layout | None, kind: TensorType) -> bool:
+    """Whether an operand that lies so can be read through the port as it is."""
+    if layout is None:
+        return not port.blocks or (1 in port.blocks and not port.halo)
+    if not port.blocks:
+        return layout.is_dense_order(kind.shape)  # (4)
+    return layout.channel_block in port.blocks and layout.halo.covers(port.halo)
+
+
+def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout | None], notes: Notes) -> Graph:
+    types = {name: kind.with_layout(layouts[name]) for name, kind in graph.types.items()}
+    copies: dict[tuple[str, Layout | None], str] = {}
+    nodes: list[Node] = []
+    taken = {node.name for node in graph.nodes}
+
+    def copy(value: str, layout: Layout | None, reader: str) -> str:
+        key = (value, layout)
+        if key not in copies:
+            name = f"{value}.relayout{len(copies)}"
+            while name in types or name in taken:
+                name += "_"
+            taken.add(name)
+            types[name] = graph.type(value).with_layout(layout)
+            nodes.append(Node("Relayout", (value,), (name,), {}, name))
+            copies[key] = name
+            notes.add(f"{name}: {value!r} is copied from {layouts[value] or 'row-major'} to {layout or 'row-major'} for {reader!r}.")
+        return copies[key]
+
+    for node in graph.nodes:
+        ports = chooser.ports[node.name].inputs
+        inputs = list(node.inputs)
+        for index, value in enumerate(node.inputs):
+            port = ports[index] if index < len(ports) else None
+            if not value or value in graph.constants or port is None:
+                continue
+            if node.name in chooser.aligned:
+                continue  # (2): branches share the result's layout by construction
+            if not _accepts(port, layouts[value], graph.type(value)):
+                wanted = Layout(port.blocks[0], port.halo) if port.blocks else None
+                inputs[index] = copy(value, None if wanted == Layout() else wanted, node.name)
+        nodes.append(Node(node.op, tuple(inputs), node.outputs, node.attributes, node.name))
+
+    outputs: list[str] = []
+    for value in graph.outputs:
+        layout = layouts[value]
+        if layout is not None and not layout.is_dense_order(graph.type(value).shape):
+            value = copy(value, None, "the caller")
+        if value in graph.inputs or value in graph.constants or value in outputs:
+            name = f"{value}.copy{len(outputs)}"
+            types[name] = types[value]
+            nodes.append(Node("Identity", (value,), (name,), {}, name))  # each output is a buffer of the caller's own
+            value = name
+        outputs.append(value)
+    return graph.replace(nodes=tuple(nodes), types=types, outputs=tuple(outputs))

@@ -1,0 +1,106 @@
+// Files and memory as both programs of the agent use them. Every failure is an exception that says what was being done.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <tvm/ffi/container/tensor.h>
+
+namespace tapdot {
+
+[[noreturn]] inline void Fail(const std::string& doing) {
+  throw std::runtime_error(doing + ": " + std::strerror(errno));
+}
+
+class FileDescriptor {
+ public:
+  explicit FileDescriptor(int fd = -1) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+inline FileDescriptor OpenFile(const std::string& path, int flags) {
+  FileDescriptor file(open(path.c_str(), flags | O_CLOEXEC, 0600));
+  if (file.get() < 0) Fail("cannot open " + path);
+  return file;
+}
+
+inline void WriteAll(int fd, const void* data, size_t size, const std::string& name) {
+  const char* bytes = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t written = write(fd, bytes, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) Fail("cannot write " + name);
+    bytes += written;
+    size -= static_cast<size_t>(written);
+  }
+}
+
+inline void ReadAll(int fd, void* data, size_t size, const std::string& name) {
+  char* bytes = static_cast<char*>(data);
+  while (size > 0) {
+    const ssize_t taken = read(fd, bytes, size);
+    if (taken < 0 && errno == EINTR) continue;
+    if (taken < 0) Fail("cannot read " + name);
+    if (taken == 0) throw std::runtime_error(name + " is shorter than its tensor");
+    bytes += taken;
+    size -= static_cast<size_t>(taken);
+  }
+}
+
+// Backs a tensor by a private, read-only mapping of a file: pages are shared with the page cache and never copied.
+struct MappedFile {
+  std::string path;
+  void* address = MAP_FAILED;
+  size_t bytes = 0;
+
+  void AllocData(DLTensor* tensor) {
+    FileDescriptor file = OpenFile(path, O_RDONLY);
+    bytes = tvm::ffi::GetDataSize(*tensor);
+    struct stat status;
+    if (fstat(file.get(), &status) != 0) Fail("cannot read the size of " + path);
+    if (static_cast<size_t>(status.st_size) != bytes)
+      throw std::runtime_error(path + " holds " + std::to_string(status.st_size) + " bytes, its tensor " +
+                               std::to_string(bytes));
+    if (bytes > 0) {
+      address = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
+      if (address == MAP_FAILED) Fail("cannot map " + path);
+      tensor->data = address;
+    }
+  }
+  void FreeData(DLTensor*) {
+    if (address != MAP_FAILED) munmap(address, bytes);
+  }
+};
+
+// Backs a tensor by memory on a cache-line boundary, filled with 0xA5 so that a kernel that reads what it never wrote shows.
+struct DirtyMemory {
+  void AllocData(DLTensor* tensor) {
+    const size_t bytes = tvm::ffi::GetDataSize(*tensor);
+    if (posix_memalign(&tensor->data, 64, bytes + 64) != 0) throw std::bad_alloc();
+    std::memset(tensor->data, 0xA5, bytes);
+  }
+  void FreeData(DLTensor* tensor) { std::free(tensor->data); }
+};
+
+}  // namespace tapdot

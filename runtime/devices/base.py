@@ -1,0 +1,136 @@
+"""What every kind of device can do. Upper layers speak to these two classes and never ask which kind they hold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tapdot.kernels.tvm_adapter import tvm
+
+Tensor = Any
+"""A TVM tensor in a device's memory; ``.numpy()`` copies it back."""
+Module = Any
+"""A TVM module: a loaded kernel library, here or on the other side."""
+
+
+@dataclass(frozen=True)
+class DeviceInformation:
+    """What a device says of itself.
+
+    Sizes are in MiB, frequencies in MHz (one per core), temperatures in degrees Celsius (one per sensor); lists are empty where
+    the device does not tell. ``features`` are names as compilers use them on ARM, as ``/proc/cpuinfo`` does on x86.
+    """
+
+    architecture: str
+    cpu: str
+    features: tuple[str, ...]
+    cores: int
+    memory_mebibytes: float
+    free_memory_mebibytes: float
+    free_disk_mebibytes: float
+    emulated: bool
+    system: str
+    agent_version: str | None = None
+    frequencies_megahertz: tuple[float, ...] = ()
+    temperatures_celsius: tuple[float, ...] = ()
+
+
+class Session(AbstractContextManager["Session"]):
+    """A device in use. Obtained from ``Device.open()`` and closed at the end of the ``with``.
+
+    Every method raises DeviceError, with a sentence, when the device refuses, fails, leaves, or takes longer than its time
+    limit (seconds; each call of a method has the whole limit to itself).
+    """
+
+    line: str
+    device: tvm.runtime.Device
+    time_limit: float
+
+    @abstractmethod
+    def load_library(self, path: Path) -> Module:
+        """Loads a kernel library (an ELF shared object for the device), sending it there first if need be."""
+
+    @abstractmethod
+    def map_weights(self, path: Path, sha256: str) -> Tensor:
+        """The file's bytes as a read-only ``uint8[n]`` tensor on a 64-byte boundary, mapped and not copied.
+
+        ``sha256`` is the file's digest in lower-case hexadecimal; a device far away keeps the file under that name and is sent it
+        only once.
+        """
+
+    @abstractmethod
+    def information(self) -> DeviceInformation:
+        """What the device says of itself, asked afresh at each call."""
+
+    @abstractmethod
+    def set_threads(self, threads: int) -> None:
+        """Lets kernels use this many threads, each on a core of its own. Raises DeviceError when there are fewer cores."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees everything the session holds on the device. May be called twice."""
+
+    @abstractmethod
+    @contextmanager
+    def watch(self, doing: str, seconds: float | None = None) -> Iterator[None]:
+        """Gives the body of the ``with`` ``seconds`` on the device (``time_limit`` unless given) and turns its failures into
+        DeviceErrors that begin with ``doing``, such as "Running main". For calls into a module that bypass ``call``.
+        """
+        yield
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """A copy of the array in the device's memory, dense and row-major."""
+        with self.watch("Copying a tensor to the device"):
+            return tvm.runtime.tensor(np.ascontiguousarray(array), self.device)
+
+    def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Tensor:
+        """An uninitialised tensor in the device's memory."""
+        with self.watch("Allocating a tensor"):
+            return tvm.runtime.empty(tuple(shape), np.dtype(dtype).name, self.device)
+
+    def array(self, tensor: Tensor) -> NDArray[Any]:
+        """A copy of a device tensor in this process."""
+        with self.watch("Copying a tensor from the device"):
+            return tensor.numpy()
+
+    def call(self, module: Module, function_name: str, arguments: Sequence[Any]) -> None:
+        """Calls a function of a loaded library once and waits for it."""
+        with self.watch(f"Running {function_name}"):
+            module[function_name](*arguments)
+
+    def time(
+        self, module: Module, function_name: str, arguments: Sequence[Any], number: int = 1, repeat: int = 1
+    ) -> list[float]:
+        """Seconds a call, ``repeat`` times the mean over ``number`` calls, after one call that is not counted."""
+        with self.watch(f"Timing {function_name}"):
+            evaluator = module.time_evaluator(function_name, self.device, number=number, repeat=repeat)
+            return [float(seconds) for seconds in evaluator(*arguments).results]
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class Device(ABC):
+    """A device named by a line. Creating one touches nothing; ``open`` does."""
+
+    line: str
+    emulated: bool = False
+    """Whether its clock says nothing of a real device: instructions are counted instead, never called a latency."""
+
+    @abstractmethod
+    def open(self, time_limit: float = 600.0) -> Session:
+        """Starts a session; use it in a ``with``. ``time_limit`` is in seconds and applies to each call on the session.
+
+        Raises DeviceError when the device cannot be reached.
+        """
+
+    @abstractmethod
+    def default_target(self) -> str:
+        """Name of the target that code for this device is generated for when the user names none."""

@@ -1,0 +1,187 @@
+"""A connection to an agent: TVM's RPC session, with refusals, time-outs and lost devices told in sentences.
+
+TVM's client waits for ever: for a host that does not answer, for a device that hangs. So the greeting is first tried from here,
+with a deadline, which also tells a wrong key from a wrong port; and while a call is under way a timer may shut the session's
+socket down, which makes TVM's wait end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tapdot.compiler.errors import DeviceError
+from tapdot.kernels.tvm_adapter import rpc, tvm
+
+# tvm/rpc/base.py
+RPC_MAGIC = 0xFF271
+RPC_CODE_DUPLICATE = RPC_MAGIC + 1
+RPC_CODE_MISMATCH = RPC_MAGIC + 2
+GREETING_SECONDS = 10.0
+
+
+def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_SECONDS) -> None:
+    """Shows the key to the agent and leaves again. Raises DeviceError unless the agent would have served us."""
+    greeting = f"client:{key}".encode()
+    try:
+        with socket.create_connection((host, port), timeout=seconds) as connection:
+            connection.sendall(struct.pack("<ii", RPC_MAGIC, len(greeting)) + greeting)
+            answer = _receive(connection, 4)
+    except TimeoutError as error:
+        raise DeviceError(
+            f"{line} did not answer within {seconds:g} s. Check that the device is on, that the agent runs there, and the address."
+        ) from error
+    except ConnectionRefusedError as error:
+        raise DeviceError(f"Nothing listens at {host}:{port} ({line}). Start the agent there, or check the port.") from error
+    except socket.gaierror as error:
+        raise DeviceError(f"The host name '{host}' of {line} is unknown ({error.strerror}).") from error
+    except OSError as error:
+        raise DeviceError(f"{line} cannot be reached ({error.strerror or error}).") from error
+    code = struct.unpack("<i", answer)[0] if len(answer) == 4 else None
+    if code == RPC_CODE_MISMATCH:
+        raise DeviceError(f"{line} refused the key. Set TAPDOT_KEY to the key its agent was started with.")
+    if code == RPC_CODE_DUPLICATE:
+        raise DeviceError(f"{line} is busy: all its sessions are taken. Wait for one to end, or start its agent with more --sessions.")
+    if code != RPC_MAGIC:
+        raise DeviceError(f"What listens at {host}:{port} ({line}) is not a tapdot agent or another TVM RPC server.")
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size and (chunk := connection.recv(size - len(received))):
+        received += chunk
+    return received
+
+
+class Connection:
+    """An open RPC session. All calls to the device go through the body of a ``watch``.
+
+    ``known`` skips the check of address and key, for an agent this process has just started itself.
+    """
+
+    def __init__(self, host: str, port: int, key: str, line: str, known: bool = False) -> None:
+        if not known:
+            greet(host, port, key, line)
+        self.line = line
+        self._timed_out = False
+        self._lost = False
+        self._depth = 0
+        before = _open_descriptors()
+        try:
+            self.session = rpc.connect(host, port, key)
+        except RuntimeError as error:
+            raise DeviceError(f"{line} answered, but the session could not be opened: {_reason(error)}") from error
+        # TVM keeps the socket to itself; a second descriptor of the same socket is enough to shut it down.
+        self._socket = _socket_opened_since(before)
+        self.device = self.session.cpu(0)
+        self._functions: dict[str, Any] = {}
+
+    def function(self, name: str) -> Any:
+        """A global function on the device."""
+        if name not in self._functions:
+            try:
+                self._functions[name] = self.session.get_function(name)
+            except AttributeError as error:
+                raise DeviceError(
+                    f"The agent of {self.line} has no function {name}: it is not tapdot's agent, or an older one. Start the agent "
+                    f"of this version there."
+                ) from error
+        return self._functions[name]
+
+    @contextmanager
+    def watch(self, doing: str, seconds: float) -> Iterator[None]:
+        """Runs the body under a time limit; failures of any kind leave as DeviceErrors that begin with ``doing``.
+
+        May be nested: the outermost limit holds.
+        """
+        if self._depth > 0:
+            yield
+            return
+        if self._lost:
+            raise DeviceError(f"{doing} is not possible: the session with {self.line} has ended. Open a new one.")
+        timer = threading.Timer(seconds, self._cut)
+        timer.daemon = True
+        timer.start()
+        self._depth += 1
+        try:
+            yield
+        except DeviceError:
+            raise
+        except (RuntimeError, OSError) as error:
+            raise DeviceError(self._sentence(doing, seconds, error)) from error
+        except KeyboardInterrupt:
+            # The answer to the interrupted call may still arrive and would be taken for the next one's.
+            self._lost = True
+            self._shut()
+            raise
+        finally:
+            self._depth -= 1
+            timer.cancel()
+
+    def close(self) -> None:
+        """Ends the session; the agent removes what it left there."""
+        if not self._lost:
+            self._lost = True
+            try:
+                self.session.get_function("CloseRPCConnection")()
+            except RuntimeError:
+                pass  # the other side has gone already
+        self._shut()
+        self._functions.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _cut(self) -> None:
+        self._timed_out = True
+        self._lost = True
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more
+
+    def _sentence(self, doing: str, seconds: float, error: Exception) -> str:
+        if self._timed_out:
+            return f"{doing} took longer than {seconds:g} s on {self.line}; the session was ended. Allow more time or check the device."
+        # An error of the other side arrives as an answer; anything else is a broken conversation.
+        if isinstance(error, tvm.error.RPCError):
+            return f"{doing} failed on {self.line}: {_reason(error)}"
+        if type(error).__name__ in ("InternalError", "RPCServerError", "RPCSessionTimeoutError") or isinstance(error, OSError):
+            self._lost = True
+            return f"{doing} ended without an answer: {self.line} closed the connection. Its agent was stopped, or the code crashed there."
+        return f"{doing} failed on {self.line}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """The other side's own words on one line, without TVM's prefix and trace."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("RPCError:", "Traceback", "File "))]
+    return " ".join(lines) or type(error).__name__
+
+
+def _open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/dev/fd")}
+
+
+def _socket_opened_since(before: set[int]) -> socket.socket | None:
+    """A second descriptor of the connected socket that appeared since ``before``; None when there is none."""
+    for descriptor in sorted(_open_descriptors() - before):
+        try:
+            candidate = socket.socket(fileno=os.dup(descriptor))
+        except OSError:
+            continue
+        try:
+            candidate.getpeername()
+            return candidate
+        except OSError:
+            candidate.close()
+    return None

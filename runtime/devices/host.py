@@ -1,0 +1,134 @@
+"""The device ``host``: this machine, in this process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tapdot.compiler.errors import DeviceError
+from tapdot.kernels.tvm_adapter import tvm
+from tapdot.runtime.devices.base import Device, DeviceInformation, Module, Session, Tensor
+
+# tvm::runtime::threading::ThreadGroup::AffinityMode::kSpecifyOneCorePerThread
+ONE_CORE_PER_THREAD = -2
+_ALLOWED_CORES = tuple(sorted(os.sched_getaffinity(0)))
+
+
+class HostDevice(Device):
+    """This machine. Kernels run in the calling process, so a crash of theirs is a crash of it."""
+
+    line = "host"
+
+    def open(self, time_limit: float = 600.0) -> Session:
+        return HostSession(time_limit)
+
+    def default_target(self) -> str:
+        return "host"
+
+
+class HostSession(Session):
+    """Kernels here, called directly. The time limit does not apply: a call into this process cannot be cut short."""
+
+    line = "host"
+
+    def __init__(self, time_limit: float = 600.0) -> None:
+        self.time_limit = time_limit
+        self.device = tvm.cpu()
+        self._directory = tempfile.TemporaryDirectory(prefix="tapdot-host-")
+        self._numbers = itertools.count()
+
+    def load_library(self, path: Path) -> Module:
+        # The dynamic loader knows libraries by path and would hand out a stale one where a file was replaced; a fresh name
+        # makes it look at the file.
+        alias = Path(self._directory.name) / f"{next(self._numbers)}.so"
+        try:
+            alias.symlink_to(path.resolve(strict=True))
+            return tvm.runtime.load_module(str(alias))
+        except (OSError, RuntimeError) as error:
+            raise DeviceError(f"The library {path} cannot be loaded on host: {_one_line(error)}") from error
+
+    def map_weights(self, path: Path, sha256: str) -> Tensor:
+        if (size := path.stat().st_size) == 0:
+            return self.empty((0,), "uint8")
+        # Mode "c" is a private mapping: its pages are the page cache's own until somebody writes, and nobody does.
+        mapped = np.memmap(path, dtype=np.uint8, mode="c", shape=(size,))
+        return tvm.runtime.from_dlpack(mapped)
+
+    def set_threads(self, threads: int) -> None:
+        if not 1 <= threads <= len(_ALLOWED_CORES):
+            raise DeviceError(f"host was asked for {threads} threads, and this process may use {len(_ALLOWED_CORES)} cores.")
+        cores = [str(core) for core in _ALLOWED_CORES]
+        tvm.get_global_func("runtime.config_threadpool")(ONE_CORE_PER_THREAD, threads, cores)
+        if (granted := tvm.get_global_func("runtime.NumThreads")()) != threads:
+            raise DeviceError(
+                f"host was asked for {threads} threads, and TVM's thread pool, already started in this process, has {granted}. "
+                f"Set TVM_NUM_THREADS={len(_ALLOWED_CORES)} before the process starts."
+            )
+
+    def information(self) -> DeviceInformation:
+        memory = _fields(Path("/proc/meminfo"))
+        processor = _fields(Path("/proc/cpuinfo"))
+        return DeviceInformation(
+            architecture=platform.machine(),
+            cpu=processor.get("model name", platform.processor() or "unknown"),
+            features=tuple((processor.get("flags") or processor.get("Features") or "").split()),
+            cores=len(_ALLOWED_CORES),
+            memory_mebibytes=_mebibytes(memory.get("MemTotal")),
+            free_memory_mebibytes=_mebibytes(memory.get("MemAvailable")),
+            free_disk_mebibytes=shutil.disk_usage(tempfile.gettempdir()).free / 2**20,
+            emulated=False,
+            system=f"{platform.system()} {platform.release()}",
+            frequencies_megahertz=_readings("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq"),
+            temperatures_celsius=_readings("/sys/class/thermal", "thermal_zone*/temp"),
+        )
+
+    @contextmanager
+    def watch(self, doing: str, seconds: float | None = None) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise DeviceError(f"{doing} failed on host: {_one_line(error)}") from error
+
+    def close(self) -> None:
+        self._directory.cleanup()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """The first value of each ``name: value`` line of a file under /proc; empty where there is no such file."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _mebibytes(text: str | None) -> float:
+    """``"24684096 kB"`` in MiB; 0 where the system does not tell."""
+    return float(text.split()[0]) / 1024 if text else 0.0
+
+
+def _readings(directory: str, pattern: str) -> tuple[float, ...]:
+    """Readings in thousandths, as /sys gives them, in units."""
+    values = []
+    for path in sorted(Path(directory).glob(pattern)):
+        try:
+            values.append(float(path.read_text()) / 1000)
+        except (OSError, ValueError):
+            continue
+    return tuple(values)

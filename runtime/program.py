@@ -1,0 +1,101 @@
+"""A package loaded on a device: run it, or any one of its kernels, or time either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tapdot.compiler.errors import DeviceError, InputError
+from tapdot.compiler.package import Package
+from tapdot.compiler.program import ENTRY, KernelCall
+from tapdot.runtime.devices.base import Session
+
+DIRTY = 0xA5
+"""What a fresh arena is filled with: a kernel that reads a byte nobody wrote shows itself."""
+
+
+class LoadedProgram:
+    """A package in a session. Inputs and outputs are row-major numpy arrays by the model's own names."""
+
+    def __init__(self, session: Session, package: Package) -> None:
+        self.session = session
+        self.package = package
+        self.program = package.program
+        _check_fits(session, package)
+        self.module = session.load_library(package.library)
+        self.weights = session.map_weights(package.weights)
+        self.arena = session.empty((self.program.arena_bytes,), "uint8")
+        self.outputs = [session.empty(tensor.shape, tensor.dtype) for tensor in self.program.outputs]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference. Raises InputError where the arrays are not what the model takes."""
+        self.session.call(self.module, ENTRY, self.arguments(inputs))
+        return {tensor.name: self.session.array(output) for tensor, output in zip(self.program.outputs, self.outputs, strict=True)}
+
+    def dirty(self) -> None:
+        """Fills the arena with a pattern no kernel may depend on."""
+        self.arena = self.session.tensor(np.full(self.program.arena_bytes, DIRTY, np.uint8))
+
+    def arguments(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
+        """Arguments of the entry function for these inputs."""
+        checked = check_inputs(self.package, inputs)
+        return [self.weights, self.arena, *(self.session.tensor(array) for array in checked), *self.outputs]
+
+    def time(self, inputs: Mapping[str, np.ndarray], number: int = 1, repeat: int = 1) -> list[float]:
+        """Seconds an inference, ``repeat`` times."""
+        return self.session.time(self.module, ENTRY, self.arguments(inputs), number, repeat)
+
+    def kernel_arguments(self, call: KernelCall, inputs: list[np.ndarray]) -> list[Any]:
+        """Flat tensors for running one kernel alone: its packed weights, ``inputs`` already in their layouts, dirty outputs."""
+        arrays = [*self.package.packed(call), *inputs]
+        tensors = [self.session.tensor(array) for array in arrays]
+        for argument in call.arguments[len(arrays) :]:
+            size = argument.elements * np.dtype(argument.dtype).itemsize
+            tensors.append(self.session.tensor(np.full(size, DIRTY, np.uint8).view(argument.dtype)))
+        return tensors
+
+    def run_kernel(self, call: KernelCall, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Flat outputs of one kernel run alone."""
+        arguments = self.kernel_arguments(call, inputs)
+        self.session.call(self.module, call.symbol, arguments)
+        return [self.session.array(tensor) for tensor in arguments[call.packed + len(inputs) :]]
+
+    def time_kernel(self, call: KernelCall, inputs: list[np.ndarray], number: int = 1, repeat: int = 1) -> list[float]:
+        """Seconds a call of one kernel alone."""
+        return self.session.time(self.module, call.symbol, self.kernel_arguments(call, inputs), number, repeat)
+
+
+def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays in the program's order; raises InputError naming the input that is missing, unknown, or of another shape or type."""
+    expected = package.program.inputs
+    known = {tensor.name for tensor in expected}
+    for name in inputs:
+        if name not in known:
+            raise InputError(f"The model has no input {name!r}; it takes: {', '.join(map(str, sorted(known)))}.")
+    arrays = []
+    for tensor in expected:
+        if tensor.name not in inputs:
+            raise InputError(f"The input {tensor.name!r} is missing; expected {tensor.dtype}{list(tensor.shape)}.")
+        array = np.asarray(inputs[tensor.name])
+        if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+            raise InputError(
+                f"Expected {tensor.dtype}{list(tensor.shape)} for the input {tensor.name!r}, found {array.dtype.name}{list(array.shape)}."
+            )
+        arrays.append(array)
+    return arrays
+
+
+def _check_fits(session: Session, package: Package) -> None:
+    """Refuses a package made for another kind of processor, before the loader does so in its own words."""
+    information = session.information()
+    if information.architecture != package.target.architecture:
+        raise DeviceError(
+            f"The package is for {package.target.architecture} (target {package.target.name}), and the device {session.line} is "
+            f"{information.architecture}. Compile the model for this device, for example with --target {_suggest(information.architecture)}."
+        )
+
+
+def _suggest(architecture: str) -> str:
+    return {"x86_64": "host", "aarch64": "cortex-a76"}.get(architecture, "host")

@@ -1,0 +1,115 @@
+"""Does the device compute what the reference computes? First every kernel on the reference's own inputs, then the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tapdot.compiler.graph import Graph
+from tapdot.compiler.interpreter import interpret
+from tapdot.compiler.package import Package
+from tapdot.compiler.pipeline import relative_error, seeded_inputs
+from tapdot.compiler.program import KernelCall
+from tapdot.compiler.types import TensorType
+from tapdot.runtime.devices.base import Session
+from tapdot.runtime.program import LoadedProgram
+
+KERNEL_TOLERANCE = 1e-4
+WHOLE_TOLERANCE = 1e-3
+"""Largest difference allowed for float kernels and networks, as a share of the reference's largest magnitude."""
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """One kernel against the reference: ``error`` is relative to the reference's largest magnitude."""
+
+    node: str
+    family: str
+    error: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared and how it went."""
+
+    device: str
+    kernels: tuple[KernelResult, ...]
+    outputs: Mapping[str, float]
+    """Relative error of each output of the whole program."""
+    repeatable: bool
+    """Two runs on differently dirty memory gave the same bytes."""
+
+    @property
+    def first_differing(self) -> KernelResult | None:
+        """The first kernel outside its tolerance."""
+        return next((result for result in self.kernels if not result.passed), None)
+
+    @property
+    def passed(self) -> bool:
+        return self.first_differing is None and self.repeatable and all(error <= WHOLE_TOLERANCE for error in self.outputs.values())
+
+    def __str__(self) -> str:
+        worst = max((result.error for result in self.kernels), default=0.0)
+        whole = max(self.outputs.values(), default=0.0)
+        if self.passed:
+            return (
+                f"verified on {self.device}: {len(self.kernels)} kernels within {KERNEL_TOLERANCE:.0e} of the reference (worst "
+                f"{worst:.1e}), outputs within {WHOLE_TOLERANCE:.0e} (worst {whole:.1e}), repeatable"
+            )
+        if (first := self.first_differing) is not None:
+            return (
+                f"FAILED on {self.device}: the kernel of {first.node!r} ({first.family}) is the first that differs, by {first.error:.3g} "
+                f"of the reference's largest magnitude where {KERNEL_TOLERANCE:.0e} is allowed"
+            )
+        if not self.repeatable:
+            return f"FAILED on {self.device}: two runs gave different bytes, so some kernel reads memory that nobody wrote"
+        return (
+            f"FAILED on {self.device}: every kernel is right alone, but the whole differs by {whole:.3g} where {WHOLE_TOLERANCE:.0e} is "
+            "allowed"
+        )
+
+
+def verify(session: Session, package: Package, inputs: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Verification:
+    """Compares a package with its reference on a device; ``inputs`` default to seeded ones."""
+    graph = package.graph
+    inputs = seeded_inputs(graph, seed) if inputs is None else inputs
+    values = reference_values(graph, inputs)
+    loaded = LoadedProgram(session, package)
+    kernels = tuple(_verify_kernel(loaded, graph, call, values) for call in loaded.program.calls)
+    loaded.dirty()
+    first = loaded.run(inputs)
+    second = loaded.run(inputs)
+    repeatable = all(first[name].tobytes() == second[name].tobytes() for name in first)
+    outputs = {
+        tensor.name: relative_error(values[name], first[tensor.name])
+        for tensor, name in zip(loaded.program.outputs, graph.outputs, strict=True)
+    }
+    return Verification(session.line, kernels, outputs, repeatable)
+
+
+def reference_values(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every value of the graph as the torch reference computes it."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+    names = [name for name in graph.types if name not in graph.constants]
+    with torch.no_grad():
+        found = interpret(graph, tensors, keep=names)
+    return {**{name: np.asarray(array) for name, array in inputs.items()}, **{name: value.numpy() for name, value in found.items()}}
+
+
+def flat_in_layout(array: np.ndarray, kind: TensorType) -> np.ndarray:
+    """The tensor as it lies in memory."""
+    return np.ascontiguousarray(array).reshape(-1) if kind.layout is None else kind.layout.store(array)
+
+
+def _verify_kernel(loaded: LoadedProgram, graph: Graph, call: KernelCall, values: Mapping[str, np.ndarray]) -> KernelResult:
+    flats = loaded.run_kernel(call, [flat_in_layout(values[name], graph.type(name)) for name in call.inputs])
+    error = 0.0
+    for name, flat in zip(call.outputs, flats, strict=True):
+        kind = graph.type(name)
+        found = flat.reshape(kind.shape) if kind.layout is None else kind.layout.load(flat, kind.shape)
+        error = max(error, relative_error(values[name], found))
+    return KernelResult(call.node, call.family, error, error <= KERNEL_TOLERANCE)
