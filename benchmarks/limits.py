@@ -54,17 +54,13 @@ class DotInstruction:
 
 # Best first. Where nothing accumulates 8-bit products, codes are widened to 16 bits and multiplied in pairs.
 DOT_INSTRUCTIONS = (
-    DotInstruction(
-        "vpdpbusd zmm", "avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 16, ("uint8x64", "int8x64"), 64
-    ),
+    DotInstruction("vpdpbusd zmm", "avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 16, ("uint8x64", "int8x64"), 64),
     DotInstruction("vpdpbusd ymm", "avxvnni", "llvm.x86.avx512.vpdpbusd.256", 8, ("uint8x32", "int8x32"), 32),
     DotInstruction("sdot", "dotprod", "llvm.aarch64.neon.sdot.v4i32.v16i8", 4, ("int8x16", "int8x16"), 16),
     DotInstruction(
         "vpmaddwd zmm", "avx512bw", "llvm.x86.avx512.pmaddw.d.512", 16, ("int16x32", "int16x32"), 32, accumulates=False
     ),
-    DotInstruction(
-        "vpmaddwd ymm", "avx2", "llvm.x86.avx2.pmadd.wd", 8, ("int16x16", "int16x16"), 16, accumulates=False
-    ),
+    DotInstruction("vpmaddwd ymm", "avx2", "llvm.x86.avx2.pmadd.wd", 8, ("int16x16", "int16x16"), 16, accumulates=False),
 )
 
 
@@ -200,9 +196,7 @@ def prepare_limits(threads: int) -> list[Limit]:
             "B/s",
             f"{isa.name} load",
             elements * 4,
-            compiled(
-                read_kernel(isa, elements, threads), np.zeros(threads * size, np.float32), np.ones(elements, np.float32)
-            ),
+            compiled(read_kernel(isa, elements, threads), np.zeros(threads * size, np.float32), np.ones(elements, np.float32)),
         )
     )
     return limits

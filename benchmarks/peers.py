@@ -21,7 +21,7 @@ from rich.console import Console
 from benchmarks import machine, zoo
 from benchmarks.engines import ENGINES, Model
 from benchmarks.report import Rate, Report, Table, Timing
-from benchmarks.worker import Assignment, Worker, WorkerError
+from benchmarks.worker import CLOCKS, Assignment, Worker, WorkerError
 from benchmarks.zoo.macs import count_macs
 
 TOLERANCE = {"float": 1e-3, "int8": 0.25}
@@ -80,6 +80,7 @@ def measure_model(
     precision: str,
     cores: list[int],
     rounds: int,
+    clock: str,
     limits: tuple[Worker, dict[str, Rate]] | None,
     lock: Path | None,
 ) -> Table:
@@ -104,10 +105,10 @@ def measure_model(
                 start = index % len(running) if running else 0
                 for worker, timing in running[start:] + running[:start]:
                     time.sleep(PAUSE)
-                    timing.turns.append(worker.turn("forward", calls_a_turn(worker.prepared["call_seconds"])))
+                    timing.turns.append(worker.turn("forward", calls_a_turn(worker.prepared["call_seconds"]), clock))
                 if limits is not None:
                     for rate in limits[1].values():
-                        rate.turns.append(limits[0].turn(rate.name, 1))
+                        rate.turns.append(limits[0].turn(rate.name, 1, clock))
             progress.print()
     finally:
         for worker, _ in running:
@@ -143,12 +144,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=sorted(TOLERANCE), default="float")
     parser.add_argument("--threads", type=int, default=1, help="threads, and cores they are pinned to")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--clock",
+        choices=sorted(CLOCKS),
+        default="wall",
+        help="cpu leaves out what other programs took of the core: for one thread on a machine that is not quiet",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the networks' weights")
     parser.add_argument("--folder", type=Path, default=Path("build/zoo"), help="where converted networks are kept")
     parser.add_argument("--no-limits", action="store_true", help="do not measure the machine's own limits")
     parser.add_argument("--lock", type=Path, help="a file to lock while timing")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.clock == "cpu" and options.threads > 1:
+        parser.error("--clock cpu adds up what all threads spent, waiting included; measure several threads by wall time")
+    return options
 
 
 def measure(options: argparse.Namespace) -> Report:
@@ -167,6 +177,7 @@ def measure(options: argparse.Namespace) -> Report:
                 options.precision,
                 cores,
                 options.rounds,
+                options.clock,
                 limits,
                 options.lock,
             )
@@ -180,6 +191,7 @@ def measure(options: argparse.Namespace) -> Report:
         options.precision,
         options.threads,
         options.rounds,
+        options.clock,
         tables,
         {} if limits is None else limits[1],
     )

@@ -89,6 +89,7 @@ class Report:
     precision: str
     threads: int
     rounds: int
+    clock: str
     tables: list[Table]
     limits: dict[str, Rate]
 
@@ -109,6 +110,7 @@ class Report:
             "precision": self.precision,
             "threads": self.threads,
             "rounds": self.rounds,
+            "clock": self.clock,
             "interrupted_share": self.interrupted_share(),
             "limits": {
                 rate.name: {"per_second": rate.per_second, "unit": rate.unit, "using": rate.using}
@@ -143,13 +145,13 @@ class Report:
         lines = [
             f"Measured on {self.machine.processor} ({self.machine.cores} cores, {self.machine.system}), "
             f"{self.machine.date}: {self.precision}, batch 1, threads: {self.threads}, {self.rounds} interleaved rounds, "
-            f"medians over every timed call.",
+            f"medians over every timed call, {self.clock} time.",
             "",
         ]
         if self.interrupted_share() > 0.1:
             lines += [
                 f"The machine was not quiet: in {self.interrupted_share():.0%} of the turns the system took a core away. "
-                "Trust the ratios and the best times rather than the medians.",
+                "Trust ratios and best times more than medians.",
                 "",
             ]
         if self.limits:

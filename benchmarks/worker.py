@@ -2,7 +2,7 @@
 
 Apart, engines cannot disturb each other's allocators and thread pools, a crash is one engine's loss, and every library
 finds its cores and threads set before it is first imported. Parent and worker speak JSON, one document a line: the
-worker first tells what it prepared, then answers each `{"subject": ..., "calls": n}` with the n times it took.
+worker first tells what it prepared, then answers each `{"subject": ..., "calls": n, "clock": ...}` with the n times it took.
 """
 
 import json
@@ -19,6 +19,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks import machine
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Wall time is what a user waits. CPU time leaves out what other programs took; it is honest for one thread only."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ class Worker:
             self.close()
             raise
 
-    def turn(self, subject: str, calls: int) -> Turn:
+    def turn(self, subject: str, calls: int, clock: str = "wall") -> Turn:
         """One untimed call, which brings the engine's own data back into the caches, then `calls` timed ones."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"subject": subject, "calls": calls}) + "\n")
+        self._process.stdin.write(json.dumps({"subject": subject, "calls": calls, "clock": clock}) + "\n")
         self._process.stdin.flush()
         return Turn(**self._answer())
 
@@ -125,13 +128,13 @@ def prepare(assignment: Assignment) -> tuple[dict[str, Callable[[], object]], di
     logits = np.asarray(run(), np.float32).reshape(1, -1)
     start = time.perf_counter()
     run()
-    told = {
+    description: dict[str, Any] = {
         "version": engine.version(),
         "prepare_seconds": prepared,
         "call_seconds": time.perf_counter() - start,
         "logits": logits[0].tolist(),
     }
-    return {"forward": run}, told
+    return {"forward": run}, description
 
 
 def serve(assignment: Assignment, requests: TextIO, answers: TextIO) -> None:
@@ -145,7 +148,7 @@ def serve(assignment: Assignment, requests: TextIO, answers: TextIO) -> None:
         answer(told)
         for line in requests:
             request = json.loads(line)
-            answer(asdict(timed(subjects[request["subject"]], request["calls"])))
+            answer(asdict(timed(subjects[request["subject"]], request["calls"], CLOCKS[request["clock"]])))
     except MissingEngineError as error:
         answer({"missing": str(error)})
     except Exception as error:  # whatever an engine throws is that engine's row in the table
@@ -153,15 +156,15 @@ def serve(assignment: Assignment, requests: TextIO, answers: TextIO) -> None:
         raise
 
 
-def timed(run: Callable[[], object], calls: int) -> Turn:
-    """Wall-clock times of `calls` calls after one that is not timed."""
+def timed(run: Callable[[], object], calls: int, clock: Callable[[], float]) -> Turn:
+    """Times of `calls` calls after one that is not timed."""
     run()
     seconds = []
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     for _ in range(calls):
-        start = time.perf_counter()
+        start = clock()
         run()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return Turn(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - switches)
 
 

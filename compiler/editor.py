@@ -73,7 +73,7 @@ class Application:
         return attributes[name]
 
 
-Operand = Value | np.ndarray | None
+Operand = Value | np.ndarray | np.generic | None
 Results = Value | tuple[Value, ...]
 
 
@@ -175,7 +175,10 @@ class Editor:
     ) -> Any:
         """Adds a node and returns its result, or a tuple of several; the class describes the arguments."""
         name = name or (self._replaced.name if self._replaced else op.lower())
-        values = [self.constant(value, f"{name}.constant") if isinstance(value, np.ndarray) else value for value in operands]
+        values = [
+            self.constant(np.asarray(value), f"{name}.constant") if isinstance(value, np.ndarray | np.generic) else value
+            for value in operands
+        ]
         while values and values[-1] is None:
             values.pop()
         known = {key: value for key, value in attributes.items() if value is not None}

@@ -7,7 +7,7 @@
     %y: float32[1,4,8,8] = Conv(%x, %w, %b) {pads=[1, 1, 1, 1]}  # node "conv_1"
     return %y
 
-A name of letters, digits and ``_ . / : -`` stands bare after ``%``, any other as a JSON string; ``_`` is an omitted operand or result.
+A name of letters, digits and ``_ . / -`` stands bare after ``%``, any other as a JSON string; ``_`` is an omitted operand or result.
 Attributes and small constants are JSON, in row-major order; a larger constant is named by the hash of its bytes and comes from
 elsewhere when the text is parsed. The node's name is left out where it equals that of its first result.
 """
@@ -77,7 +77,7 @@ def _constant(array: np.ndarray) -> str:
     return "[" + ", ".join(_SPECIAL.get(str(value), str(value)) for value in array.reshape(-1)) + "]"
 
 
-_BARE = re.compile(r"[A-Za-z0-9_./:-]+")
+_BARE = re.compile(r"[A-Za-z0-9_./-]+")
 _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "True": "true", "False": "false"}
 
 # -- parsing ----------------------------------------------------------------------------------------------------------------

@@ -199,7 +199,8 @@ class DenseConvolution(Family):
     def ports(self, workload: Workload, target: Target) -> Ports:
         lanes = target.isa.lanes
         geometry = Geometry(workload, target.isa)
-        inputs: list[Port | None] = [Port((lanes, 1), geometry.halo), None]
+        blocks = (lanes, 1) if geometry.channels >= lanes else (1, lanes)  # an image of three channels stays planar
+        inputs: list[Port | None] = [Port(blocks, geometry.halo), None]
         if len(workload.inputs) > 2:
             inputs.append(None)
         return Ports((*inputs, *ExtraOperands(workload, 3).ports(lanes)), (Port((lanes,)),))

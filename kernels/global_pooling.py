@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store_partial, write_halo
+from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store, store_partial, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import Layout
 from tapdot.kernels.parallel import pays
@@ -62,7 +62,6 @@ class _Emitter:
         lanes = self.isa.lanes
         self.x = argument("x", self.x_operand.elements, "float32")
         self.y = argument("y", self.y_operand.elements, "float32")
-        self.scratch = Registers(1, lanes)
         batch, channels, height, width = self.x_operand.shape
         whole, rest = divmod(channels, lanes)
         for first, count, filled in ((0, whole, lanes), (whole, 1 if rest else 0, rest)):
@@ -80,15 +79,17 @@ class _Emitter:
         shape, layout = self.y_operand.shape, self.y_layout
         if layout.channel_block == lanes:
             write_halo(self.y, layout, shape, n, block, "float32", lanes)
-            store_partial(self.scratch, self.y, layout.offset(shape, n, block, 0, 0), value, lanes)
-        elif not layout.halo:
-            store_partial(self.scratch, self.y, n * shape[1] + block * lanes, value, filled)
+            store(self.y, layout.offset(shape, n, block, 0, 0), value, lanes)
+            return
+        scratch = Registers(1, lanes)
+        if not layout.halo:
+            store_partial(scratch, self.y, n * shape[1] + block * lanes, value, filled)
         else:
-            self.scratch[0] = value
+            scratch[0] = value
             for lane in range(filled):
                 channel = block * lanes + lane
                 write_halo(self.y, layout, shape, n, channel, "float32", lanes)
-                T.buffer_store(self.y, self.scratch.lane(lane), [layout.offset(shape, n, channel, 0, 0)])
+                T.buffer_store(self.y, scratch.lane(lane), [layout.offset(shape, n, channel, 0, 0)])
 
     def _plane(self, n: Value, block: Value) -> Value:
         """The sum or the maximum of a plane, before any scaling."""

@@ -22,8 +22,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapdot.compiler.errors import BundleError
 from tapdot.compiler.cache import build_once, cache_directory, locked
+from tapdot.compiler.errors import BundleError
 
 AGENT_SOURCES = Path(__file__).resolve().parent / "agent"
 AGENT_PROGRAMS = {
@@ -193,7 +193,15 @@ def _download_wheel(package: str, architecture: str) -> Path:
             with tempfile.TemporaryDirectory(dir=folder) as unfinished:
                 done = subprocess.run(
                     [
-                        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+                        *(
+                            sys.executable,
+                            "-m",
+                            "pip",
+                            "download",
+                            "--quiet",
+                            "--disable-pip-version-check",
+                            "--no-deps",
+                        ),
                         *("--only-binary=:all:", "--python-version", "3.11", "--dest", unfinished),
                         *(option for tag in platforms for option in ("--platform", tag)),
                         f"{package}=={version}",
@@ -235,8 +243,8 @@ def _find_system_libraries() -> dict[str, Path]:
     if sysroot := os.environ.get("TAPDOT_SYSROOT"):
         if (libraries := _libraries_below(Path(sysroot))) is None:
             raise BundleError(
-                f"TAPDOT_SYSROOT is {sysroot}, but one of {', '.join(SYSTEM_LIBRARIES)} is missing below it. Point it at the root "
-                f"of an aarch64 Linux system, or unset it to use Debian's cross packages."
+                f"TAPDOT_SYSROOT is {sysroot}, but one of {', '.join(SYSTEM_LIBRARIES)} is missing below it. Point it at the "
+                f"root of an aarch64 Linux system, or unset it to use Debian's cross packages."
             )
         return libraries
     return _libraries_below(Path("/usr/aarch64-linux-gnu")) or {}

@@ -14,7 +14,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tapdot.compiler.errors import DeviceError, InputError
-from tapdot.runtime.bundle import AGENT_SOURCES, GLIBC, build_bundle, zig
 from tapdot.compiler.cache import build_once, cache_directory
+from tapdot.compiler.errors import DeviceError, InputError
+from tapdot.compiler.package import Package
+from tapdot.runtime.bundle import AGENT_SOURCES, GLIBC, build_bundle, zig
 from tapdot.runtime.devices.emulated import DEFAULT_CPU, emulator_command, find_emulator
+from tapdot.runtime.program import check_inputs
 
 FEW_CALLS, MANY_CALLS = 2, 4
 PLUGIN_SOURCE = AGENT_SOURCES / "count_instructions.c"
@@ -39,7 +41,7 @@ KIND_NAMES = {"i": "int", "u": "uint", "f": "float"}
 class Argument:
     """One tensor of a call: dense, row-major, on the CPU.
 
-    ``how`` is ``map`` (a file, mapped), ``read`` (given values), ``scratch`` (memory of unknown content), ``write`` (the same,
+    ``how`` is ``mapped`` (part of a file), ``read`` (given values), ``scratch`` (memory of unknown content), ``write`` (the same,
     handed back after the last call) or ``update`` (given values, handed back as the last call left them).
     """
 
@@ -48,11 +50,13 @@ class Argument:
     dtype: np.dtype[Any]
     array: NDArray[Any] | None = None
     path: Path | None = None
+    offset: int = 0
 
     @staticmethod
-    def mapped(path: Path) -> Argument:
-        """A file's bytes as ``uint8[n]``."""
-        return Argument("map", (path.stat().st_size,), np.dtype(np.uint8), path=path.resolve())
+    def mapped(path: Path, offset: int = 0, size: int | None = None) -> Argument:
+        """Bytes of a file from ``offset`` on (all the rest unless ``size`` is given) as ``uint8[n]``, read-only."""
+        size = path.stat().st_size - offset if size is None else size
+        return Argument("mapped", (size,), np.dtype(np.uint8), path=path.resolve(), offset=offset)
 
     @staticmethod
     def read(array: NDArray[Any]) -> Argument:
@@ -91,19 +95,42 @@ def count_instructions(
     outputs: Sequence[tuple[Sequence[int], DTypeLike]],
     cpu: str = DEFAULT_CPU,
     time_limit: float = 3600.0,
+    weights_offset: int = 0,
+    weights_size: int | None = None,
 ) -> InstructionCount:
     """Instructions of one run of a package's ``main(weights, arena, inputs..., outputs...)``.
 
-    ``outputs`` gives each output's shape and dtype. Raises DeviceError when the emulator is missing, fails, or exceeds
+    ``outputs`` gives each output's shape and dtype; the weights are ``weights_size`` bytes of their file from ``weights_offset``
+    on, all of it unless given. Raises DeviceError when the emulator is missing, fails, or exceeds
     ``time_limit`` seconds.
     """
     arguments = [
-        Argument.mapped(weights_path),
+        Argument.mapped(weights_path, weights_offset, weights_size),
         Argument.scratch((arena_bytes,), np.uint8),
         *(Argument.read(array) for array in inputs),
         *(Argument.write(shape, dtype) for shape, dtype in outputs),
     ]
     return count_call(library, "main", arguments, cpu, time_limit)
+
+
+def count_package_instructions(package: Package, inputs: Mapping[str, NDArray[Any]], line: str) -> int:
+    """Instructions of one run of a package on the emulated device ``line``.
+
+    Whether the package's answer is right is for the caller to check. A line that says nothing of the CPU, such as ``rpc://``, counts as the default one.
+    """
+    kind, _, cpu = line.partition(":")
+    program, weights = package.program, package.weights
+    counted = count_instructions(
+        package.library,
+        weights.path,
+        program.arena_bytes,
+        check_inputs(package, inputs),
+        [(tensor.shape, tensor.dtype) for tensor in program.outputs],
+        (cpu if kind == "emulated" else "") or DEFAULT_CPU,
+        weights_offset=weights.offset,
+        weights_size=weights.size,
+    )
+    return counted.per_run
 
 
 def count_call(
@@ -139,9 +166,7 @@ def count_call(
 class _Run:
     """One process of the runner under the counting plugin, in a folder of its own."""
 
-    def __init__(
-        self, library: Path, function_name: str, arguments: Sequence[Argument], cpu: str, calls: int
-    ) -> None:
+    def __init__(self, library: Path, function_name: str, arguments: Sequence[Argument], cpu: str, calls: int) -> None:
         self._function_name = function_name
         self._cpu = cpu
         self._arguments = arguments
@@ -152,7 +177,14 @@ class _Run:
         self._directory = Path(self._folder.name)
         (self._directory / "specification").write_text(self._specification(library))
         self._process = subprocess.Popen(
-            [*emulator, "-plugin", f"{plugin},output=count", *bundle.command("tapdot-run"), str(calls), "specification"],
+            [
+                *emulator,
+                "-plugin",
+                f"{plugin},output=count",
+                *bundle.command("tapdot-run"),
+                str(calls),
+                "specification",
+            ],
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -165,10 +197,13 @@ class _Run:
     def _specification(self, library: Path) -> str:
         lines = [f"library {library.resolve(strict=True)}", f"function {self._function_name}"]
         for position, argument in enumerate(self._arguments):
+            if argument.how == "mapped":
+                lines.append(f"mapped {argument.offset} {argument.shape[0]} {argument.path}")
+                continue
             kind = KIND_NAMES.get(argument.dtype.kind)
             if kind is None:
                 raise InputError(f"Tensor {position} of {self._function_name} is {argument.dtype}; expected integers or floats.")
-            path = argument.path or self._directory / f"tensor-{position}"
+            path = self._directory / f"tensor-{position}"
             if argument.array is not None:
                 path.write_bytes(np.ascontiguousarray(argument.array).tobytes())
             shape = ",".join(map(str, argument.shape)) or "-"
@@ -222,7 +257,16 @@ def build_plugin() -> Path:
 
     def build(directory: Path) -> None:
         zig(
-            *("cc", "-target", f"{platform.machine()}-linux-gnu.{GLIBC}", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra"),
+            *(
+                "cc",
+                "-target",
+                f"{platform.machine()}-linux-gnu.{GLIBC}",
+                "-shared",
+                "-fPIC",
+                "-O2",
+                "-Wall",
+                "-Wextra",
+            ),
             *(f"-DQEMU_PLUGIN_VERSION={version}", "-fvisibility=hidden"),
             *(str(PLUGIN_SOURCE), "-o", str(directory / name)),
             purpose="Compiling the instruction counter",

@@ -25,14 +25,18 @@ class LoadedProgram:
         self.program = package.program
         _check_fits(session, package)
         self.module = session.load_library(package.library)
-        self.weights = session.map_weights(package.weights)
+        where = package.weights
+        self.weights = session.map_weights(where.path, where.sha256, where.offset, where.size)
         self.arena = session.empty((self.program.arena_bytes,), "uint8")
         self.outputs = [session.empty(tensor.shape, tensor.dtype) for tensor in self.program.outputs]
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference. Raises InputError where the arrays are not what the model takes."""
         self.session.call(self.module, ENTRY, self.arguments(inputs))
-        return {tensor.name: self.session.array(output) for tensor, output in zip(self.program.outputs, self.outputs, strict=True)}
+        return {
+            tensor.name: self.session.array(output)
+            for tensor, output in zip(self.program.outputs, self.outputs, strict=True)
+        }
 
     def dirty(self) -> None:
         """Fills the arena with a pattern no kernel may depend on."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +52,21 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        return self.first_differing is None and self.repeatable and all(error <= WHOLE_TOLERANCE for error in self.outputs.values())
+        return (
+            self.first_differing is None
+            and self.repeatable
+            and all(error <= WHOLE_TOLERANCE for error in self.outputs.values())
+        )
+
+    def json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "device": self.device,
+            "passed": self.passed,
+            "repeatable": self.repeatable,
+            "outputs": dict(self.outputs),
+            "kernels": [dataclasses.asdict(result) for result in self.kernels],
+        }
 
     def __str__(self) -> str:
         worst = max((result.error for result in self.kernels), default=0.0)
@@ -66,14 +82,18 @@ class Verification:
                 f"of the reference's largest magnitude where {KERNEL_TOLERANCE:.0e} is allowed"
             )
         if not self.repeatable:
-            return f"FAILED on {self.device}: two runs gave different bytes, so some kernel reads memory that nobody wrote"
+            return (
+                f"FAILED on {self.device}: two runs gave different bytes, so some kernel reads memory that nobody wrote"
+            )
         return (
             f"FAILED on {self.device}: every kernel is right alone, but the whole differs by {whole:.3g} where {WHOLE_TOLERANCE:.0e} is "
             "allowed"
         )
 
 
-def verify(session: Session, package: Package, inputs: Mapping[str, np.ndarray] | None = None, seed: int = 0) -> Verification:
+def verify(
+    session: Session, package: Package, inputs: Mapping[str, np.ndarray] | None = None, seed: int = 0
+) -> Verification:
     """Compares a package with its reference on a device; ``inputs`` default to seeded ones."""
     graph = package.graph
     inputs = seeded_inputs(graph, seed) if inputs is None else inputs
@@ -97,7 +117,10 @@ def reference_values(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str
     names = [name for name in graph.types if name not in graph.constants]
     with torch.no_grad():
         found = interpret(graph, tensors, keep=names)
-    return {**{name: np.asarray(array) for name, array in inputs.items()}, **{name: value.numpy() for name, value in found.items()}}
+    return {
+        **{name: np.asarray(array) for name, array in inputs.items()},
+        **{name: value.numpy() for name, value in found.items()},
+    }
 
 
 def flat_in_layout(array: np.ndarray, kind: TensorType) -> np.ndarray:
@@ -105,7 +128,9 @@ def flat_in_layout(array: np.ndarray, kind: TensorType) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1) if kind.layout is None else kind.layout.store(array)
 
 
-def _verify_kernel(loaded: LoadedProgram, graph: Graph, call: KernelCall, values: Mapping[str, np.ndarray]) -> KernelResult:
+def _verify_kernel(
+    loaded: LoadedProgram, graph: Graph, call: KernelCall, values: Mapping[str, np.ndarray]
+) -> KernelResult:
     flats = loaded.run_kernel(call, [flat_in_layout(values[name], graph.type(name)) for name in call.inputs])
     error = 0.0
     for name, flat in zip(call.outputs, flats, strict=True):

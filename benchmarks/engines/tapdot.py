@@ -1,25 +1,28 @@
-"""tapdot itself, through its public API: everything else here may be wrong about it, this file must not be."""
+"""tapdot itself: compiled and run through the interfaces its users have."""
 
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+import tapdot
 from benchmarks.engines.base import Engine, Model
+from tapdot.compiler.program import ENTRY
+from tapdot.runtime.program import LoadedProgram
 
 
 class Tapdot(Engine):
     distribution = "tapdot"
 
     def prepare(self, model: Model, precision: str, threads: int) -> Callable[[], NDArray[np.float32]]:
-        import tapdot
-
         package = tapdot.compile(str(model.onnx()), target="host", recipe=precision)
-        program = tapdot.connect("host").open(package, threads=threads)
-        program.set_inputs({"input": model.image})
+        session = tapdot.connect("host").open()
+        session.set_threads(threads)
+        program = LoadedProgram(session, package)
+        arguments = program.arguments({"input": model.image})
 
         def run() -> NDArray[np.float32]:
-            program.invoke()
-            return next(iter(program.outputs().values()))
+            session.call(program.module, ENTRY, arguments)
+            return session.array(program.outputs[0])
 
         return run

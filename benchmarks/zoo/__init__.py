@@ -1,7 +1,7 @@
 """The networks everything is measured on, in plain torch, with the parameter names of the published weights.
 
-    module = zoo.build("resnet18")                        # seeded weights, ready to run
-    zoo.load_weights(module, "resnet18-f37072fd.pth")     # or official ones
+module = zoo.build("resnet18")                        # seeded weights, ready to run
+zoo.load_weights(module, "resnet18-f37072fd.pth")     # or official ones
 """
 
 import pickle

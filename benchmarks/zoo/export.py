@@ -1,6 +1,6 @@
 """Files of zoo networks: `.onnx` for every engine, `.pt2` where batch norm must survive.
 
-    python -m benchmarks.zoo.export resnet18 mobilenet_v2 --to models/ --seed 0
+python -m benchmarks.zoo.export resnet18 mobilenet_v2 --to models/ --seed 0
 """
 
 import argparse

@@ -19,9 +19,7 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         total += output.numel() * layer.weight[0].numel()
 
-    hooks = [
-        layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
+    hooks = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     device = next(module.parameters()).device
     try:
         with torch.no_grad():

@@ -17,9 +17,7 @@ STAGES = (
 class ConvolutionBlock(nn.Sequential):
     """Convolution, batch norm, ReLU6; `groups` equal to the channels makes it depthwise."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(
             nn.Conv2d(
                 in_channels,

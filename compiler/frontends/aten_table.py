@@ -2,12 +2,12 @@
 
 A row is a function from an application to values of the graph::
 
-    @aten("relu", "relu_")
+    @aten("relu")
     def relu(call: Call, x: str) -> str:
         return call.emit("Relu", x)
 
 Its parameters are the operator's own, by position and name, with their defaults; tensors arrive as names of values in the graph. It
-returns the name of the result, or a tuple of names.
+returns the name of the result, or a tuple of names. The in-place operator (``relu_``) has the same row.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from tapdot.compiler.errors import ModelError
 from tapdot.compiler.graph import Attribute, GraphBuilder
 from tapdot.compiler.operators.shapes import ONNX_DTYPES
-from tapdot.compiler.operators.table import DTYPE_NAMES, TORCH_DTYPES
+from tapdot.compiler.operators.table import DTYPE_NAMES
 from tapdot.compiler.types import DTYPES
 
 Row = Callable[..., Any]
@@ -47,6 +47,8 @@ def row_of(target: Any) -> Row | None:
     if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
         return None
     name = target._schema.name.removeprefix("aten::")
+    if target._schema.is_mutable and name.endswith("_"):
+        name = name[:-1]
     return _ROWS.get(f"{name}.{target._overloadname}", _ROWS.get(name))
 
 
@@ -132,6 +134,3 @@ class Call:
 def result_dtype(value: torch.Tensor | None) -> str:
     """The element type's name of an operator's (first) result; float32 where it is none of a graph's."""
     return DTYPE_NAMES.get(value.dtype, "float32") if isinstance(value, torch.Tensor) else "float32"
-
-
-__all__ = ["TORCH_DTYPES", "Call", "aten", "result_dtype", "row_of"]

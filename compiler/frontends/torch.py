@@ -1,7 +1,7 @@
 """From torch modules and exported programs to graphs.
 
-torch.export gives a program of ATen operators. Those that have a row in the table (``aten_*.py``) are kept, batch norms among them;
-all others are decomposed by torch into core ATen operators, which mostly have one.
+torch.export gives a program of ATen operators. Where each has a row in the table (``aten_*.py``), the program is read as it stands;
+else torch decomposes those that have none into core ATen operators, which mostly have one. Batch norms are kept either way.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 # Importing a module of rows puts them into the table.
 from tapdot.compiler.frontends import aten_elementwise, aten_movement, aten_reduction, aten_spatial  # noqa: F401
 from tapdot.compiler.errors import GraphError, ModelError
+from tapdot.compiler.frontends.aliasing import mutated_operand, walks_in_order
 from tapdot.compiler.frontends.aten_table import Call, result_dtype, row_of
 from tapdot.compiler.frontends.problems import Problems, listed
 from tapdot.compiler.frontends.pt2_file import read_pt2
@@ -61,7 +62,7 @@ def import_torch(
         name, program = repr(str(source)), read_pt2(Path(source))
     problems = Problems(name)
     program = _with_static_shapes(program, shapes, problems)
-    importer = _Importer(program.run_decompositions(_decompositions()), problems, copy=isinstance(source, nn.Module))
+    importer = _Importer(_in_rows(program), problems, copy=isinstance(source, nn.Module))
     return importer.graph(re.sub(r"\W+", "_", Path(source).stem if isinstance(source, (str, Path)) else name))
 
 
@@ -147,13 +148,25 @@ def _dimensions(node: fx.Node) -> list[Dimension]:
     return [size if isinstance(size, int) else str(size) for size in node.meta["val"].shape]
 
 
-def _decompositions() -> Any:
-    """Torch's decompositions into core ATen, of the operators that have no row."""
+def _in_rows(program: ExportedProgram) -> ExportedProgram:
+    """The program in operators that have a row, as far as torch's decompositions lead there."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    if all(_is_read(node.target) for node in calls) and walks_in_order(program.graph):
+        return program
     table = torch.export.default_decompositions()
     for target in list(table):
         if row_of(target) is not None:
             del table[target]
-    return table
+    return program.run_decompositions(table)
+
+
+def _is_read(target: Any) -> bool:
+    return target is operator.getitem or is_assertion(target) or row_of(target) is not None
+
+
+def is_assertion(target: Any) -> bool:
+    """Whether an operator checks what shapes and types have settled already."""
+    return str(target).startswith("aten._assert_")
 
 
 # -- walking it -------------------------------------------------------------------------------------------------------------------
@@ -240,7 +253,7 @@ class _Importer:
             if node.target is operator.getitem:
                 self.values[node] = self._item(node)
                 return
-            if str(node.target).startswith("aten._assert_"):
+            if is_assertion(node.target):
                 return
             row = row_of(node.target)
             if row is None:
@@ -248,9 +261,17 @@ class _Importer:
                 self.lost.add(node)
                 return
             self.values[node] = self._apply(row, node)
+            self._store(node)
         except (GraphError, ModelError) as error:
             self.lost.add(node)
             self.problems.add(f"Operator {node.target} ({place(node)}) {str(error).rstrip('.')}.")
+
+    def _store(self, node: fx.Node) -> None:
+        """After an in-place operator, its operand is the result (see ``aliasing``)."""
+        operand = mutated_operand(node)
+        while operand is not None:
+            self.values[operand] = self.values[node]
+            operand = mutated_operand(operand)
 
     def _item(self, node: fx.Node) -> str:
         source, index = node.args

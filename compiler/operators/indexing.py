@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -63,15 +65,15 @@ def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, *, axis: int =
 def scatter_nd(x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
     """``x`` with slices replaced (or combined) at the coordinates in the last axis of ``indices``."""
     depth = indices.shape[-1]
-    if reduction in ("none", "add"):
-        coordinates = _coordinates(indices, tuple(x.shape[:depth]))
-        return x.index_put(coordinates, updates, accumulate=reduction == "add")
-    slices = x.reshape(-1, *x.shape[depth:])
+    coordinates = _coordinates(indices, tuple(x.shape[:depth]))
+    if reduction == "none":
+        return x.index_put(coordinates, updates)
     flat = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=x.device)
-    for part, size in zip(_coordinates(indices, tuple(x.shape[:depth])), x.shape[:depth], strict=True):
-        flat = flat * size + part
-    values = updates.reshape(-1, *x.shape[depth:])
-    return slices.index_reduce(0, flat.reshape(-1), values, _REDUCTIONS[reduction].removeprefix("sum")).reshape(x.shape)
+    for positions, size in zip(coordinates, x.shape[:depth], strict=True):
+        flat = flat * size + positions
+    slices = x.reshape(math.prod(x.shape[:depth]), -1)
+    rows = flat.reshape(-1, 1).expand(-1, slices.shape[1])
+    return slices.scatter_reduce(0, rows, updates.reshape(rows.shape), _REDUCTIONS[reduction]).reshape(x.shape)
 
 
 @operator("OneHot")

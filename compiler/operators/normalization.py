@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tapdot.compiler.operators.movement import normal_axes
 from tapdot.compiler.operators.table import Ints, Static, meta, operator
 
 
@@ -112,7 +113,8 @@ def mean_variance_normalization(x: Tensor, *, axes: Ints = (0, 2, 3)) -> Tensor:
 
 @operator("Softmax")
 def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
-    return meta(x.shape, x.dtype) if x.is_meta and -x.ndim <= axis < x.ndim else torch.softmax(x, axis)
+    (axis,) = normal_axes([axis], x.ndim)
+    return meta(x.shape, x.dtype) if x.is_meta else torch.softmax(x, axis)
 
 
 @operator("LogSoftmax")

@@ -1,6 +1,6 @@
 """Train the demo's network and write what the repository ships: glyphs.onnx, classes.txt, samples.npz.
 
-    python -m examples.demo.train                # about eight minutes on one core; needs the extra `examples`
+python -m examples.demo.train                # about eight minutes on one core; needs the extra `examples`
 """
 
 import argparse
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.zoo.export import write_onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.zoo.export import write_onnx
 from examples.demo import glyphs
 from examples.demo.network import GlyphNetwork, prepare
 
@@ -46,6 +46,13 @@ def update_average(average: nn.Module, network: nn.Module, step: int) -> None:
                 followed.copy_(leader)
 
 
+def reorder(network: nn.Module, order: torch.memory_format) -> None:
+    """Lay the weights out in another order in memory: channels last trains faster on a processor."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=order)
+
+
 def accuracy(network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
     """Top-1, as a share of one."""
     network.eval()
@@ -58,15 +65,14 @@ def train(images: NDArray[np.uint8], labels: NDArray[np.int64], epochs: int, see
     """A network trained from scratch: SGD on one cycle, fresh noise every epoch; the weights' moving average is returned."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    network = GlyphNetwork(len(glyphs.CLASSES)).to(memory_format=torch.channels_last)
+    network = GlyphNetwork(len(glyphs.CLASSES))
+    reorder(network, torch.channels_last)
     average = copy.deepcopy(network)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=PEAK_LEARNING_RATE, momentum=0.9, weight_decay=WEIGHT_DECAY, nesterov=True
     )
     batches = len(images) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, PEAK_LEARNING_RATE, total_steps=epochs * batches, pct_start=0.2
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, total_steps=epochs * batches, pct_start=0.2)
     targets = torch.from_numpy(labels)
     for epoch in range(epochs):
         started, total_loss = time.monotonic(), 0.0
@@ -105,7 +111,12 @@ def main() -> None:
     print(f"top-1 on {len(test_labels)} new images: {accuracy(network, glyphs.add_noise(test_images, 3), test_labels):.1%}")
 
     # Batch norms stay in the file: folding them is the compiler's work.
-    path = write_onnx(network.to(memory_format=torch.contiguous_format), (1, 3, glyphs.SIZE, glyphs.SIZE), arguments.to / "glyphs.onnx", fold=False)
+    path = write_onnx(
+        network.to(memory_format=torch.contiguous_format),
+        (1, 3, glyphs.SIZE, glyphs.SIZE),
+        arguments.to / "glyphs.onnx",
+        fold=False,
+    )
     samples, labels = glyphs.clean_images(arguments.samples, SAMPLE_SEED)
     np.savez_compressed(arguments.to / "samples.npz", images=glyphs.add_noise(samples, 4), labels=labels)
     (arguments.to / "classes.txt").write_text("\n".join(glyphs.CLASSES) + "\n")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tapdot.kernels.emit import Value, intrinsic
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import T, tirx
@@ -58,6 +60,11 @@ class Arithmetic:
         literal = tirx.const(number, kind)
         lanes = lanes_of(value)
         return literal if lanes == 1 else T.broadcast(literal, lanes)
+
+    def opaque(self, value: Value, number: float) -> Value:
+        """A literal that TVM's simplifier does not see through: it would cancel ``x + c - c``, as if floats were exact."""
+        kind, pattern = (np.float32, np.int32) if bits_of(value) == 32 else (np.float64, np.int64)
+        return self.from_bits(self.like(self.bits(value), int(kind(number).view(pattern))))
 
     def convert(self, value: Value, kind: str) -> Value:
         """The values converted to another element type."""
@@ -139,9 +146,10 @@ class Arithmetic:
 
     def nearest(self, x: Value) -> tuple[Value, Value]:
         """The nearest integer as a float and as an integer; only for magnitudes below 2^22 (2^51 for doubles)."""
-        shifted = self.share(x + self.like(x, _MAGIC[bits_of(x)]))
-        integer = self.bits(shifted) - self.bits(self.like(x, _MAGIC[bits_of(x)]))
-        return self.share(shifted - self.like(x, _MAGIC[bits_of(x)])), self.share(integer)
+        magic = _MAGIC[bits_of(x)]
+        shifted = self.share(x + self.opaque(x, magic))
+        integer = self.bits(shifted) - self.bits(self.like(x, magic))
+        return self.share(shifted + self.opaque(x, -magic)), self.share(integer)
 
     def power_of_two(self, exponent: Value) -> Value:
         """``2 ** exponent`` of an integer whose power is a normal number."""
@@ -152,10 +160,10 @@ class Arithmetic:
         """To the nearest integer, halves to the even one."""
         if self.isa.fma:
             return self.share(intrinsic("llvm.roundeven", dtype_of(x), x))
-        limit = self.like(x, _INTEGERS_FROM[bits_of(x)])
+        limit = _INTEGERS_FROM[bits_of(x)]
         magnitude = self.absolute(x)
-        rounded = self.share((magnitude + limit) - limit)
-        return self.select(magnitude < limit, self.with_sign_of(rounded, x), x)
+        rounded = self.share(self.share(magnitude + self.opaque(x, limit)) + self.opaque(x, -limit))
+        return self.select(magnitude < self.like(x, limit), self.with_sign_of(rounded, x), x)
 
     def floor(self, x: Value) -> Value:
         """Down to an integer; the zero of a value in (-1, 0) does not arise, that of -0.0 keeps its sign."""
@@ -181,8 +189,11 @@ class Arithmetic:
 
 
 def statements(isa: Isa) -> Arithmetic:
-    """Arithmetic inside a function being built: shared values become statements."""
-    return Arithmetic(isa, T.Bind)
+    """Arithmetic inside a function being built: shared values become statements.
+
+    Conditions stay as they are: TVM cannot bind vectors of them, and LLVM finds the equal ones.
+    """
+    return Arithmetic(isa, lambda value: value if "bool" in dtype_of(value) else T.Bind(value))
 
 
 def as_expression(isa: Isa, emit: Callable[..., Value], *operands: Value, **attributes: Any) -> Value:

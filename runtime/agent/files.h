@@ -68,28 +68,30 @@ inline void ReadAll(int fd, void* data, size_t size, const std::string& name) {
   }
 }
 
-// Backs a tensor by a private, read-only mapping of a file: pages are shared with the page cache and never copied.
+// Backs a tensor by a private, read-only mapping of part of a file: pages are shared with the page cache and never copied.
 struct MappedFile {
   std::string path;
+  int64_t offset = 0;
   void* address = MAP_FAILED;
-  size_t bytes = 0;
+  size_t mapped_bytes = 0;
 
   void AllocData(DLTensor* tensor) {
     FileDescriptor file = OpenFile(path, O_RDONLY);
-    bytes = tvm::ffi::GetDataSize(*tensor);
+    const auto bytes = static_cast<int64_t>(tvm::ffi::GetDataSize(*tensor));
     struct stat status;
     if (fstat(file.get(), &status) != 0) Fail("cannot read the size of " + path);
-    if (static_cast<size_t>(status.st_size) != bytes)
-      throw std::runtime_error(path + " holds " + std::to_string(status.st_size) + " bytes, its tensor " +
-                               std::to_string(bytes));
-    if (bytes > 0) {
-      address = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
-      if (address == MAP_FAILED) Fail("cannot map " + path);
-      tensor->data = address;
-    }
+    if (status.st_size < offset + bytes)
+      throw std::runtime_error(path + " holds " + std::to_string(status.st_size) + " bytes, its tensor needs " +
+                               std::to_string(offset + bytes));
+    if (bytes == 0) return;
+    const int64_t before = offset % sysconf(_SC_PAGESIZE);  // mappings begin on pages
+    mapped_bytes = static_cast<size_t>(before + bytes);
+    address = mmap(nullptr, mapped_bytes, PROT_READ, MAP_PRIVATE, file.get(), offset - before);
+    if (address == MAP_FAILED) Fail("cannot map " + path);
+    tensor->data = static_cast<char*>(address) + before;
   }
   void FreeData(DLTensor*) {
-    if (address != MAP_FAILED) munmap(address, bytes);
+    if (address != MAP_FAILED) munmap(address, mapped_bytes);
   }
 };
 

@@ -5,9 +5,10 @@
 // The specification is text, one item a line:
 //   library PATH
 //   function NAME
-//   tensor HOW TYPE BITS SHAPE [PATH]    HOW: map | read | scratch | write | update; TYPE: int | uint | float; SHAPE: 1,3,8,8
-// `map` maps a file, `read` copies one, `scratch` is dirty memory, `write` is dirty memory stored to PATH after the last call,
-// `update` is read from PATH first and stored there afterwards. A scalar's shape is "-".
+//   mapped OFFSET BYTES PATH             a uint8 tensor: part of a file, mapped
+//   tensor HOW TYPE BITS SHAPE [PATH]    HOW: read | scratch | write | update; TYPE: int | uint | float; SHAPE: 1,3,8,8
+// `read` copies a file, `scratch` is dirty memory, `write` is dirty memory stored to PATH after the last call, `update` is read
+// from PATH first and stored there afterwards. A scalar's shape is "-".
 
 #include <cstdio>
 #include <fstream>
@@ -26,6 +27,8 @@ namespace tapdot {
 namespace {
 
 namespace ffi = tvm::ffi;
+
+constexpr DLDevice kCpu{kDLCPU, 0};
 
 struct Argument {
   std::string how, path;
@@ -51,6 +54,16 @@ std::vector<int64_t> ParseShape(const std::string& text) {
   return shape;
 }
 
+Argument ParseMapped(std::istringstream& words) {
+  Argument argument{"mapped", {}, {}};
+  int64_t offset = 0, bytes = 0;
+  words >> offset >> bytes >> std::ws;
+  std::getline(words, argument.path);
+  argument.tensor = ffi::Tensor::FromNDAlloc(MappedFile{argument.path, offset}, ffi::ShapeView(&bytes, 1),
+                                             DLDataType{kDLUInt, 8, 1}, kCpu);
+  return argument;
+}
+
 Argument ParseTensor(std::istringstream& words) {
   Argument argument;
   std::string type, shape_text;
@@ -60,12 +73,7 @@ Argument ParseTensor(std::istringstream& words) {
   const std::vector<int64_t> extents = ParseShape(shape_text);
   const ffi::ShapeView shape(extents.data(), extents.size());
   const DLDataType element{TypeCode(type), static_cast<uint8_t>(bits), 1};
-  const DLDevice cpu{kDLCPU, 0};
-  if (argument.how == "map") {
-    argument.tensor = ffi::Tensor::FromNDAlloc(MappedFile{argument.path}, shape, element, cpu);
-    return argument;
-  }
-  argument.tensor = ffi::Tensor::FromNDAlloc(DirtyMemory{}, shape, element, cpu);
+  argument.tensor = ffi::Tensor::FromNDAlloc(DirtyMemory{}, shape, element, kCpu);
   if (argument.how == "read" || argument.how == "update") {
     FileDescriptor file = OpenFile(argument.path, O_RDONLY);
     ReadAll(file.get(), argument.tensor.data_ptr(), ffi::GetDataSize(argument.tensor), argument.path);
@@ -87,6 +95,8 @@ Program ReadSpecification(const std::string& path) {
       std::getline(words, program.library);
     } else if (item == "function") {
       std::getline(words, program.function);
+    } else if (item == "mapped") {
+      program.arguments.push_back(ParseMapped(words));
     } else if (item == "tensor") {
       program.arguments.push_back(ParseTensor(words));
     } else {

@@ -7,6 +7,7 @@
 #include <utime.h>
 
 #include <algorithm>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "sha256.h"
 
 namespace tapdot {
+
+inline constexpr int kSettlingSeconds = 10;
 
 class WeightsCache {
  public:
@@ -101,7 +104,9 @@ class WeightsCache {
       if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
       if (name.rfind("partial-", 0) == 0) {
         FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        const bool abandoned = file.get() >= 0 && flock(file.get(), LOCK_EX | LOCK_NB) == 0;
+        // Not one created a moment ago, whose writer is about to lock it.
+        const bool abandoned = std::time(nullptr) - status.st_mtim.tv_sec > kSettlingSeconds && file.get() >= 0 &&
+                               flock(file.get(), LOCK_EX | LOCK_NB) == 0;
         if (abandoned) unlink(path.c_str());
         continue;
       }

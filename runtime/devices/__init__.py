@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.runtime.devices.base import Device, DeviceInformation, Module, Session, Tensor
-from tapdot.runtime.devices.emulated import DEFAULT_CPU, EmulatedDevice
+from tapdot.runtime.devices.emulated import EmulatedDevice
 from tapdot.runtime.devices.host import HostDevice
 from tapdot.runtime.devices.remote import RemoteDevice
 
@@ -19,13 +19,14 @@ __all__ = ["DEVICE_KINDS", "Device", "DeviceInformation", "DeviceKind", "Module"
 class DeviceKind:
     """A form of device line: how it is written, what it means, and what makes a device of it.
 
-    ``pattern`` matches the whole line; its groups are the arguments of ``create``.
+    ``pattern`` matches the whole line; those of its groups that matched are the arguments of ``create``.
     """
 
     form: str
     meaning: str
     pattern: re.Pattern[str]
     create: Callable[..., Device]
+    far_away: bool = False
 
 
 def _remote(host: str, port: str) -> Device:
@@ -40,13 +41,14 @@ DEVICE_KINDS = (
         "emulated[:CPU]",
         "an aarch64 phone under QEMU on this machine",
         re.compile(r"emulated(?::([a-z0-9-]+))?"),
-        lambda cpu: EmulatedDevice(cpu or DEFAULT_CPU),
+        EmulatedDevice,
     ),
     DeviceKind(
         "rpc://HOST:PORT",
         "a machine where the agent runs; its key in TAPDOT_KEY",
         re.compile(r"rpc://(\[[0-9a-fA-F:]+\]|[^:/\[\]\s]+):(\d{1,5})"),
         _remote,
+        far_away=True,
     ),
 )
 
@@ -58,6 +60,6 @@ def connect(line: str) -> Device:
     """
     for kind in DEVICE_KINDS:
         if match := kind.pattern.fullmatch(line.strip()):
-            return kind.create(*match.groups())
+            return kind.create(*(group for group in match.groups() if group is not None))
     forms = ", ".join(kind.form for kind in DEVICE_KINDS)
     raise DeviceError(f"'{line}' names no device. A device is written as one of: {forms}.")

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tapdot.kernels.tvm_adapter import tvm
+
+if TYPE_CHECKING:
+    from tapdot.compiler.package import Package
+    from tapdot.runtime.measure import Measurement
+    from tapdot.runtime.verify import Verification
 
 Tensor = Any
 """A TVM tensor in a device's memory; ``.numpy()`` copies it back."""
@@ -58,11 +63,11 @@ class Session(AbstractContextManager["Session"]):
         """Loads a kernel library (an ELF shared object for the device), sending it there first if need be."""
 
     @abstractmethod
-    def map_weights(self, path: Path, sha256: str) -> Tensor:
-        """The file's bytes as a read-only ``uint8[n]`` tensor on a 64-byte boundary, mapped and not copied.
+    def map_weights(self, path: Path, sha256: str, offset: int = 0, size: int | None = None) -> Tensor:
+        """Bytes of a file as a read-only ``uint8[n]`` tensor on a 64-byte boundary, mapped and not copied.
 
-        ``sha256`` is the file's digest in lower-case hexadecimal; a device far away keeps the file under that name and is sent it
-        only once.
+        They are ``size`` bytes from ``offset`` on, all the rest of the file unless given. ``sha256`` is their digest in
+        lower-case hexadecimal; a device far away keeps them under that name and is sent them only once.
         """
 
     @abstractmethod
@@ -105,9 +110,7 @@ class Session(AbstractContextManager["Session"]):
         with self.watch(f"Running {function_name}"):
             module[function_name](*arguments)
 
-    def time(
-        self, module: Module, function_name: str, arguments: Sequence[Any], number: int = 1, repeat: int = 1
-    ) -> list[float]:
+    def time(self, module: Module, function_name: str, arguments: Sequence[Any], number: int = 1, repeat: int = 1) -> list[float]:
         """Seconds a call, ``repeat`` times the mean over ``number`` calls, after one call that is not counted."""
         with self.watch(f"Timing {function_name}"):
             evaluator = module.time_evaluator(function_name, self.device, number=number, repeat=repeat)
@@ -134,3 +137,29 @@ class Device(ABC):
     @abstractmethod
     def default_target(self) -> str:
         """Name of the target that code for this device is generated for when the user names none."""
+
+    # -- what users ask of a device, each in a session of its own ---------------------------------------------------------
+
+    def run(self, package: Package, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """One inference: arrays by the model's input names to arrays by its output names.
+
+        Raises InputError where an array does not fit, DeviceError where the device fails.
+        """
+        from tapdot.runtime.program import LoadedProgram
+
+        with self.open() as session:
+            return LoadedProgram(session, package).run(inputs)
+
+    def verify(self, package: Package, inputs: Mapping[str, NDArray[Any]] | None = None) -> Verification:
+        """Compares every kernel, then the whole, with the reference; see ``runtime.verify``."""
+        from tapdot.runtime.verify import verify
+
+        with self.open() as session:
+            return verify(session, package, inputs)
+
+    def measure(self, package: Package, *, threads: int = 1, runs: int = 20, per_layer: bool = False) -> Measurement:
+        """Latency (instructions on an emulated device) after the answer was checked; see ``runtime.measure``."""
+        from tapdot.runtime.measure import measure
+
+        with self.open() as session:
+            return measure(session, package, threads=threads, runs=runs, per_layer=per_layer)

@@ -12,17 +12,19 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tapdot.compiler.errors import DeviceError
-from tapdot.kernels.tvm_adapter import rpc, tvm
+from tapdot.kernels.tvm_adapter import rpc
 
 # tvm/rpc/base.py
 RPC_MAGIC = 0xFF271
 RPC_CODE_DUPLICATE = RPC_MAGIC + 1
 RPC_CODE_MISMATCH = RPC_MAGIC + 2
 GREETING_SECONDS = 10.0
+# Names of the errors TVM's client raises about its connection; what went wrong on the other side is an RPCError.
+BROKEN_CONVERSATION = ("InternalError", "RPCServerError", "RPCSessionTimeoutError")
 
 
 def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_SECONDS) -> None:
@@ -34,7 +36,7 @@ def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_S
             answer = _receive(connection, 4)
     except TimeoutError as error:
         raise DeviceError(
-            f"{line} did not answer within {seconds:g} s. Check that the device is on, that the agent runs there, and the address."
+            f"{line} did not answer within {seconds:g} s. Check that it is on, that the agent runs there, and the address."
         ) from error
     except ConnectionRefusedError as error:
         raise DeviceError(f"Nothing listens at {host}:{port} ({line}). Start the agent there, or check the port.") from error
@@ -46,7 +48,9 @@ def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_S
     if code == RPC_CODE_MISMATCH:
         raise DeviceError(f"{line} refused the key. Set TAPDOT_KEY to the key its agent was started with.")
     if code == RPC_CODE_DUPLICATE:
-        raise DeviceError(f"{line} is busy: all its sessions are taken. Wait for one to end, or start its agent with more --sessions.")
+        raise DeviceError(
+            f"{line} is busy: all its sessions are taken. Wait for one to end, or start its agent with more --sessions."
+        )
     if code != RPC_MAGIC:
         raise DeviceError(f"What listens at {host}:{port} ({line}) is not a tapdot agent or another TVM RPC server.")
 
@@ -88,8 +92,8 @@ class Connection:
                 self._functions[name] = self.session.get_function(name)
             except AttributeError as error:
                 raise DeviceError(
-                    f"The agent of {self.line} has no function {name}: it is not tapdot's agent, or an older one. Start the agent "
-                    f"of this version there."
+                    f"The agent of {self.line} has no function {name}: it is not tapdot's, or an older one. Start the agent of "
+                    f"this version there."
                 ) from error
         return self._functions[name]
 
@@ -127,10 +131,8 @@ class Connection:
         """Ends the session; the agent removes what it left there."""
         if not self._lost:
             self._lost = True
-            try:
+            with suppress(RuntimeError):  # the other side may have gone already
                 self.session.get_function("CloseRPCConnection")()
-            except RuntimeError:
-                pass  # the other side has gone already
         self._shut()
         self._functions.clear()
         if self._socket is not None:
@@ -144,20 +146,22 @@ class Connection:
 
     def _shut(self) -> None:
         if self._socket is not None:
-            try:
+            with suppress(OSError):  # not connected any more
                 self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
 
     def _sentence(self, doing: str, seconds: float, error: Exception) -> str:
         if self._timed_out:
-            return f"{doing} took longer than {seconds:g} s on {self.line}; the session was ended. Allow more time or check the device."
-        # An error of the other side arrives as an answer; anything else is a broken conversation.
-        if isinstance(error, tvm.error.RPCError):
-            return f"{doing} failed on {self.line}: {_reason(error)}"
-        if type(error).__name__ in ("InternalError", "RPCServerError", "RPCSessionTimeoutError") or isinstance(error, OSError):
+            return (
+                f"{doing} took longer than {seconds:g} s on {self.line}, and the session was ended. Allow more time or check the "
+                f"device."
+            )
+        # An error of the other side arrives as an answer; these are a broken conversation instead.
+        if isinstance(error, OSError) or type(error).__name__ in BROKEN_CONVERSATION:
             self._lost = True
-            return f"{doing} ended without an answer: {self.line} closed the connection. Its agent was stopped, or the code crashed there."
+            return (
+                f"{doing} ended without an answer: {self.line} closed the connection. Its agent was stopped, or the code crashed "
+                f"there."
+            )
         return f"{doing} failed on {self.line}: {_reason(error)}"
 
 
@@ -169,7 +173,7 @@ def _reason(error: Exception) -> str:
 
 
 def _open_descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/dev/fd")}
+    return {int(name) for name in os.listdir("/dev/fd")}  # noqa: PTH208 - names, not paths
 
 
 def _socket_opened_since(before: set[int]) -> socket.socket | None:

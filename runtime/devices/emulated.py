@@ -18,20 +18,19 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
+from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import DeviceError
 from tapdot.runtime.bundle import Bundle, build_bundle
-from tapdot.compiler.cache import cache_directory
 from tapdot.runtime.devices.base import Device, Session
 from tapdot.runtime.devices.connection import Connection
-from tapdot.runtime.devices.remote import RemoteSession
+from tapdot.runtime.devices.remote import RemoteSession, chunks
 
 EMULATOR = "qemu-aarch64"
 DEFAULT_CPU = "cortex-a76"
 CPU_OPTIONS = {"max": "max,sme=off"}
 START_SECONDS = 60.0
-COPY_CHUNK_BYTES = 2**22
 
 
 def find_emulator() -> str:
@@ -55,22 +54,18 @@ class AgentProcess:
     def __init__(self, bundle: Bundle, emulator: list[str], cache: Path, options: tuple[str, ...] = ()) -> None:
         self.key = secrets.token_hex(16)
         self.cache = cache
-        self._directory = tempfile.mkdtemp(prefix="tapdot-agent-")
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._directory = Path(tempfile.mkdtemp(prefix="tapdot-agent-"))
         cache.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
-            [
-                *emulator,
-                *bundle.command("tapdot-agent"),
-                *("--port", "0", "--directory", self._directory, "--cache", str(cache), "--exit-with-stdin"),
-                *options,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=os.environ | {"TAPDOT_KEY": self.key},
-            start_new_session=True,  # Ctrl-C at the terminal is ours to handle
-        )
+        command = [*emulator, *bundle.command("tapdot-agent"), "--port", "0", "--exit-with-stdin", *options]
+        with open(self._directory / "errors", "wb") as errors:
+            self._process = subprocess.Popen(
+                [*command, "--directory", str(self._directory), "--cache", str(cache)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=os.environ | {"TAPDOT_KEY": self.key},
+                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
+            )
         try:
             self.port = self._read_port()
         except BaseException:
@@ -98,8 +93,7 @@ class AgentProcess:
 
     def complaint(self) -> str:
         """The last line the agent wrote to its error output; empty if none."""
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        lines = (self._directory / "errors").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
 
     def stop(self) -> None:
@@ -114,26 +108,7 @@ class AgentProcess:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-        self._errors.close()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def store_weights(path: Path, sha256: str, cache: Path) -> None:
-    """Copies weights into an agent's cache on this machine, checked. Raises DeviceError when they are not what they should be."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as source, tempfile.NamedTemporaryFile(dir=cache, prefix="partial-") as copy:
-            fcntl.flock(copy, fcntl.LOCK_EX)  # tells agents that this file is being written
-            while chunk := source.read(COPY_CHUNK_BYTES):
-                digest.update(chunk)
-                copy.write(chunk)
-            copy.flush()
-            if digest.hexdigest() != sha256:
-                raise DeviceError(f"The weights {path} are damaged: expected SHA-256 {sha256}, found {digest.hexdigest()}.")
-            with suppress(FileExistsError):  # another session was faster
-                os.link(copy.name, cache / sha256)
-    except OSError as error:
-        raise DeviceError(f"The weights {path} cannot be copied into {cache} ({error.strerror}).") from error
 
 
 class EmulatedDevice(Device):
@@ -165,11 +140,27 @@ class SpawnedSession(RemoteSession):
         self.agent = agent
         super().__init__(Connection("127.0.0.1", agent.port, agent.key, line, known=True), time_limit)
 
-    def _upload_weights(self, path: Path, sha256: str, size: int) -> None:
+    def _store_weights(self, file: BinaryIO, sha256: str, size: int) -> None:
         # The agent's disk is a folder of this machine: TVM's protocol moves 6 MB/s into an emulated process, a copy 1 GB/s.
         with self.watch("Making room for the weights"):
             self._connection.function("tapdot.weights.make_room")(size)
-        store_weights(path, sha256, self.agent.cache)
+        cache = self.agent.cache
+        digest = hashlib.sha256()
+        try:
+            with tempfile.NamedTemporaryFile(dir=cache, prefix="partial-") as copy:
+                fcntl.flock(copy, fcntl.LOCK_EX)  # tells agents that this file is being written
+                for chunk in chunks(file, size):
+                    digest.update(chunk)
+                    copy.write(chunk)
+                copy.flush()
+                if digest.hexdigest() != sha256:
+                    raise DeviceError(
+                        f"The weights in {file.name} are damaged: expected SHA-256 {sha256}, found {digest.hexdigest()}."
+                    )
+                with suppress(FileExistsError):  # another session was faster
+                    os.link(copy.name, cache / sha256)
+        except OSError as error:
+            raise DeviceError(f"The weights cannot be copied into {cache} ({error.strerror or error}).") from error
 
     def close(self) -> None:
         super().close()

@@ -19,6 +19,8 @@ from tapdot.runtime.devices.base import Device, DeviceInformation, Module, Sessi
 
 # tvm::runtime::threading::ThreadGroup::AffinityMode::kSpecifyOneCorePerThread
 ONE_CORE_PER_THREAD = -2
+# Bytes; the boundary every tensor of TVM's begins on.
+ALIGNMENT = 64
 _ALLOWED_CORES = tuple(sorted(os.sched_getaffinity(0)))
 
 
@@ -55,11 +57,14 @@ class HostSession(Session):
         except (OSError, RuntimeError) as error:
             raise DeviceError(f"The library {path} cannot be loaded on host: {_one_line(error)}") from error
 
-    def map_weights(self, path: Path, sha256: str) -> Tensor:
-        if (size := path.stat().st_size) == 0:
-            return self.empty((0,), "uint8")
+    def map_weights(self, path: Path, sha256: str, offset: int = 0, size: int | None = None) -> Tensor:
+        size = path.stat().st_size - offset if size is None else size
+        if size == 0:
+            return self.empty((0,), np.uint8)
         # Mode "c" is a private mapping: its pages are the page cache's own until somebody writes, and nobody does.
-        mapped = np.memmap(path, dtype=np.uint8, mode="c", shape=(size,))
+        mapped = np.memmap(path, dtype=np.uint8, mode="c", offset=offset, shape=(size,))
+        if mapped.ctypes.data % ALIGNMENT:
+            return self.tensor(mapped)  # a file laid out by somebody else; kernels may rely on the boundary
         return tvm.runtime.from_dlpack(mapped)
 
     def set_threads(self, threads: int) -> None:

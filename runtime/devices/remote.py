@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.runtime.devices.base import Device, DeviceInformation, Module, Session, Tensor
 from tapdot.runtime.devices.connection import Connection
 
-UPLOAD_CHUNK_BYTES = 2**22
+CHUNK_BYTES = 2**22
+# What the agent of this version calls itself (kAgentVersion in agent/options.h).
+AGENT_VERSION = "1"
 # Part numbers of ARM's own cores in MIDR_EL1 (implementer 0x41), from their technical reference manuals.
 ARM_PARTS = {
     0xD03: "cortex-a53",
@@ -67,7 +69,7 @@ class RemoteDevice(Device):
         """The key shown to the agent. Raises DeviceError when there is none."""
         if key := self._key or key_from_environment():
             return key
-        raise DeviceError(f"{self.line} needs the key its agent was started with. Put it into TAPDOT_KEY, or its file's name into TAPDOT_KEY_FILE.")
+        raise DeviceError(f"{self.line} needs its agent's key. Put it into TAPDOT_KEY or its file's name into TAPDOT_KEY_FILE.")
 
     def open(self, time_limit: float = 600.0) -> Session:
         return RemoteSession(Connection(self.host, self.port, self.key, self.line), time_limit)
@@ -97,31 +99,32 @@ class RemoteSession(Session):
             yield
 
     def load_library(self, path: Path) -> Module:
-        content = path.read_bytes()
         name = f"library-{next(self._numbers)}.so"
-        with self.watch(f"Loading {path.name}"):
+        with open(path, "rb") as file, self.watch(f"Loading {path.name}"):
             append = self._connection.function("tapdot.agent.append")
-            for start in range(0, len(content), UPLOAD_CHUNK_BYTES):
-                append(name, content[start : start + UPLOAD_CHUNK_BYTES])
+            for chunk in chunks(file, path.stat().st_size):
+                append(name, chunk)
             return self._connection.session.load_module(name)
 
-    def map_weights(self, path: Path, sha256: str) -> Tensor:
-        size = path.stat().st_size
+    def map_weights(self, path: Path, sha256: str, offset: int = 0, size: int | None = None) -> Tensor:
+        size = path.stat().st_size - offset if size is None else size
         with self.watch("Looking for the weights"):
             present = int(self._connection.function("tapdot.weights.size")(sha256)) == size
         if not present:
-            self._upload_weights(path, sha256, size)
+            with open(path, "rb") as file:
+                file.seek(offset)
+                self._store_weights(file, sha256, size)
         with self.watch("Mapping the weights"):
             return self._connection.function("tapdot.weights.map")(sha256)
 
-    def _upload_weights(self, path: Path, sha256: str, size: int) -> None:
+    def _store_weights(self, file: BinaryIO, sha256: str, size: int) -> None:
+        """Sends ``size`` bytes of a file, from where it stands, to the device's cache."""
         with self.watch("Sending the weights"):
             self._connection.function("tapdot.weights.begin")(sha256, size)
             append = self._connection.function("tapdot.weights.append")
-        with open(path, "rb") as file:
-            while chunk := file.read(UPLOAD_CHUNK_BYTES):
-                with self.watch("Sending the weights"):
-                    append(chunk)
+        for chunk in chunks(file, size):
+            with self.watch("Sending the weights"):
+                append(chunk)
         with self.watch("Storing the weights"):
             self._connection.function("tapdot.weights.commit")()
 
@@ -152,6 +155,13 @@ class RemoteSession(Session):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The next ``size`` bytes of a file, piece by piece; fewer where the file ends."""
+    while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
+        size -= len(chunk)
+        yield chunk
 
 
 def _core_name(main_id: int, architecture: str) -> str:

@@ -1,0 +1,1 @@
+"""Programs to read and run: what tapdot does, on models that come with them."""

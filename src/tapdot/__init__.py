@@ -1,0 +1,43 @@
+"""tapdot: a trained CNN in, tuned kernels out, measured on the phone.
+
+>>> package = tapdot.compile(module, example_inputs)
+>>> device = tapdot.connect("host")
+>>> print(device.verify(package))
+>>> print(device.measure(package))
+
+Names are imported when first used, so that ``import tapdot`` and ``tapdot --help`` need not wait for torch and TVM.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tapdot.api import compile, load, trace
+    from tapdot.compiler.errors import TapdotError
+    from tapdot.compiler.graph import Graph
+    from tapdot.compiler.package import Package
+    from tapdot.runtime.devices import connect
+
+_HOMES = {
+    "compile": "tapdot.api",
+    "load": "tapdot.api",
+    "trace": "tapdot.api",
+    "connect": "tapdot.runtime.devices",
+    "Graph": "tapdot.compiler.graph",
+    "Package": "tapdot.compiler.package",
+    "TapdotError": "tapdot.compiler.errors",
+}
+
+__all__ = ["Graph", "Package", "TapdotError", "__version__", "compile", "connect", "load", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("tapdot")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'tapdot' has no attribute {name!r}")

@@ -1,0 +1,53 @@
+"""The public functions: from a model to a package, in one call each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tapdot.compiler import pipeline
+from tapdot.compiler.frontends import trace
+from tapdot.compiler.graph import Graph
+from tapdot.compiler.lower import lower
+from tapdot.compiler.package import Package
+from tapdot.kernels.target import Target, find_target
+from tapdot.passes.assign_layouts import AssignLayouts
+from tapdot.passes.plan_memory import plan_memory
+from tapdot.passes.recipes import recipe as find_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["compile", "load", "trace"]
+
+
+def compile(  # noqa: A001 the natural name, always used as tapdot.compile
+    model: nn.Module | Graph | str | os.PathLike[str],
+    example_inputs: Sequence[Any] | None = None,
+    *,
+    target: str | Target = "host",
+    recipe: str = "float",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    settings: Sequence[str] = (),
+    dump: Path | None = None,
+    check: bool = False,
+) -> Package:
+    """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or a graph.
+
+    ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are lines such as
+    ``fuse.max_operators=8``; ``dump`` is a folder for the graph after every pass; ``check`` compares the reference's answers before and
+    after every pass. Raises TapdotError for anything the user can act on.
+    """
+    target = find_target(target)
+    graph = model if isinstance(model, Graph) else trace(model, example_inputs, shapes=shapes)
+    phases = (*find_recipe(recipe, settings), pipeline.Phase("layout", (AssignLayouts(target),)))
+    outcome = pipeline.run(graph, phases, dump=dump, check=check)
+    lowered = lower(outcome.graph, plan_memory(outcome.graph), target)
+    return Package.create(lowered, target, name=graph.name, recipe=recipe, notes=outcome.notes)
+
+
+def load(path: str | os.PathLike[str]) -> Package:
+    """Opens a package written by ``Package.save`` or ``tapdot compile``. Raises PackageError for anything damaged or newer."""
+    return Package.load(path)

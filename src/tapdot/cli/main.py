@@ -1,0 +1,280 @@
+"""Entry point: commands, exit statuses, and errors as sentences.
+
+Exit status: 0 done, 1 the work failed (one or two sentences on stderr, no traceback), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tapdot.cli.options import (
+    CheckOption,
+    DeviceOption,
+    DumpOption,
+    JsonOption,
+    ModelArgument,
+    PackageArgument,
+    PerLayerOption,
+    RecipeOption,
+    RunsOption,
+    SetOption,
+    ShapeOption,
+    TargetOption,
+    ThreadsOption,
+    parse_shapes,
+)
+
+if TYPE_CHECKING:
+    from tapdot.compiler.package import Package
+
+app = typer.Typer(
+    name="tapdot",
+    help="Compiles a trained CNN into tuned kernels, verifies them against an exact reference, and measures them on the device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+progress = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Runs the command line and turns failures a user can act on into sentences and exit status 1."""
+    _keep_library_chatter_quiet()
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("Interrupted; nothing was left half-written.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        if (sentence := _sentence(error)) is None:
+            raise
+        _fail(sentence)
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell the user, or None for a defect of tapdot, whose traceback must be seen."""
+    from tapdot.compiler.errors import TapdotError
+    from tapdot.kernels.target import UnknownTargetError
+
+    return str(error) if isinstance(error, TapdotError | UnknownTargetError) else None
+
+
+def _fail(sentence: str) -> None:
+    progress.print(f"tapdot: {sentence}", markup=False, soft_wrap=True)
+    raise SystemExit(1)
+
+
+def _keep_library_chatter_quiet() -> None:
+    """Warnings of libraries about their own insides are no business of a user's."""
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TORCH_LOGS", "-all")
+    os.environ.setdefault("TVM_LOG_DEBUG", "")
+
+
+def _output(document: Any) -> None:
+    """The one JSON document of a command."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def _compile(
+    model: Path, target: str, recipe: str, shape: list[str] | None, settings: list[str] | None, dump: Path | None, check: bool
+) -> Package:
+    shapes = parse_shapes(shape)
+    with progress.status(f"Compiling {model.name} for {target}"):
+        import tapdot
+
+        return tapdot.compile(model, target=target, recipe=recipe, shapes=shapes, settings=settings or (), dump=dump, check=check)
+
+
+@app.command("compile")
+def compile_command(
+    model: ModelArgument,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The package to write.")],
+    target: TargetOption = None,
+    recipe: RecipeOption = "float",
+    shape: ShapeOption = None,
+    settings: SetOption = None,
+    dump: DumpOption = None,
+    check: CheckOption = False,
+) -> None:
+    """Compiles a model into a package."""
+    from tapdot.cli.tables import package_summary
+
+    _check_writable(output)
+    package = _compile(model, target or "host", recipe, shape, settings, dump, check)
+    package.save(output)
+    progress.print(package_summary(package, output), soft_wrap=True)
+
+
+@app.command()
+def run(
+    package: PackageArgument,
+    inputs: Annotated[Path, typer.Option("--input", help="An .npz file with one array for each input, by name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
+    device: DeviceOption = "host",
+) -> None:
+    """Runs a package once on arrays from a file."""
+    import tapdot
+    from tapdot.runtime.arrays import read_arrays, write_arrays
+
+    _check_writable(output)
+    loaded = tapdot.load(package)
+    arrays = read_arrays(inputs, loaded)
+    write_arrays(output, tapdot.connect(device).run(loaded, arrays))
+    progress.print(f"Wrote {output}")
+
+
+@app.command()
+def verify(package: PackageArgument, device: DeviceOption = "host", as_json: JsonOption = False) -> None:
+    """Compares a package with its reference on a device: kernel by kernel, then the whole."""
+    import tapdot
+
+    loaded = tapdot.load(package)
+    with progress.status(f"Verifying on {device}"):
+        result = tapdot.connect(device).verify(loaded)
+    if as_json:
+        _output(result.json())
+    else:
+        typer.echo(str(result))
+    if not result.passed:
+        raise SystemExit(1)
+
+
+@app.command()
+def measure(
+    package: PackageArgument,
+    device: DeviceOption = "host",
+    threads: ThreadsOption = 1,
+    runs: RunsOption = 20,
+    per_layer: PerLayerOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measures a package on a device, after its answer was checked."""
+    import tapdot
+    from tapdot.cli.tables import measurement_tables
+
+    loaded = tapdot.load(package)
+    with progress.status(f"Measuring on {device}"):
+        result = tapdot.connect(device).measure(loaded, threads=threads, runs=runs, per_layer=per_layer)
+    if as_json:
+        _output(result.json())
+    else:
+        typer.echo(str(result))
+        measurement_tables(result, Console(highlight=False))
+
+
+@app.command()
+def bench(
+    model: ModelArgument,
+    device: DeviceOption = "host",
+    target: TargetOption = None,
+    recipe: RecipeOption = "float",
+    shape: ShapeOption = None,
+    settings: SetOption = None,
+    threads: ThreadsOption = 1,
+    runs: RunsOption = 20,
+    per_layer: PerLayerOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compiles a model for a device, verifies it there, and measures it."""
+    import tapdot
+    from tapdot.cli.tables import measurement_tables
+
+    where = tapdot.connect(device)
+    package = _compile(model, target or where.default_target(), recipe, shape, settings, None, False)
+    with progress.status(f"Verifying on {device}"):
+        verification = where.verify(package)
+    if not verification.passed:
+        _fail(str(verification))
+    with progress.status(f"Measuring on {device}"):
+        result = where.measure(package, threads=threads, runs=runs, per_layer=per_layer)
+    if as_json:
+        _output({"verification": verification.json(), "measurement": result.json()})
+    else:
+        typer.echo(str(verification))
+        typer.echo(str(result))
+        measurement_tables(result, Console(highlight=False))
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="MODEL|PACKAGE", help="An .onnx, .pt2 or .tapdot file.")],
+    shape: ShapeOption = None,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph as text.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows what a file holds: the graph as text, what runs on which kernels, what was copied, sizes and memory."""
+    from tapdot.cli.inspection import inspect_model, inspect_package
+
+    if file.suffix == ".tapdot":
+        import tapdot
+
+        report = inspect_package(tapdot.load(file))
+    else:
+        report = inspect_model(file, parse_shapes(shape))
+    if as_json:
+        _output(report.json())
+    else:
+        report.print(Console(highlight=False, soft_wrap=True), graph)
+
+
+@app.command()
+def devices(targets: Annotated[bool, typer.Option("--targets", help="List targets instead.")] = False, as_json: JsonOption = False) -> None:
+    """Lists what is reachable from here."""
+    from tapdot.cli.tables import device_table, target_table
+
+    table = target_table() if targets else device_table()
+    if as_json:
+        _output(table.rows)
+    else:
+        Console(highlight=False).print(table.rich())
+
+
+@app.command()
+def doctor(device: DeviceOption = "host", as_json: JsonOption = False) -> None:
+    """Checks every step of reaching a device and says what to do at the first that fails."""
+    from tapdot.cli.tables import print_steps, steps_json
+    from tapdot.runtime.doctor import doctor as examine
+
+    with progress.status(f"Examining {device}"):
+        steps = examine(device)
+    if as_json:
+        _output(steps_json(steps))
+    else:
+        print_steps(steps, Console(highlight=False))
+    if not all(step.passed for step in steps):
+        raise SystemExit(1)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """tapdot."""
+    if version:
+        import tapdot
+
+        typer.echo(f"tapdot {tapdot.__version__}")
+        raise typer.Exit()
+
+
+def _check_writable(path: Path) -> None:
+    """Refuses an output nobody can write before any work is done."""
+    from tapdot.compiler.errors import TapdotError
+
+    if not path.parent.is_dir():
+        raise TapdotError(f"The folder {path.parent} for the output {path.name} does not exist; create it or choose another place.")
+    if path.is_dir():
+        raise TapdotError(f"The output {path} is a folder; give the name of a file in it.")
+    if not os.access(path.parent, os.W_OK):
+        raise TapdotError(f"The folder {path.parent} cannot be written to; choose another place for {path.name}.")

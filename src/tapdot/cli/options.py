@@ -1,0 +1,43 @@
+"""Options that several commands share, and how their text is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file or a .pt2 file (torch.export).")]
+PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .tapdot file made by `tapdot compile`.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="What code is generated for; see `tapdot devices --targets`.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", help="Which passes run: float.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="host, emulated, or rpc://HOST:PORT.")]
+ShapeOption = Annotated[
+    list[str] | None, typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of an input; needed where it is dynamic.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PASS.OPTION=VALUE", help="Sets an option of a pass; may be repeated.")
+]
+DumpOption = Annotated[Path | None, typer.Option("--dump", metavar="DIR", help="Writes the graph after every pass to this folder.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Runs the reference before and after every pass and compares.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads the kernels may use.")]
+RunsOption = Annotated[int, typer.Option("--runs", min=1, help="Timed inferences.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Prints one JSON document to stdout and nothing else.")]
+PerLayerOption = Annotated[bool, typer.Option("--per-layer", help="Times every kernel alone, too.")]
+
+
+def parse_shapes(lines: list[str] | None) -> dict[str, tuple[int, ...]] | None:
+    """``["x=1,3,8,8"]`` as a mapping; wrong text is wrong usage."""
+    if not lines:
+        return None
+    shapes = {}
+    for line in lines:
+        name, equals, sizes = line.rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not equals or not name or not shape or min(shape) < 1:
+            raise typer.BadParameter(f"expected NAME=SIZE,SIZE,... with positive sizes, found {line!r}", param_hint="--shape")
+        shapes[name] = shape
+    return shapes

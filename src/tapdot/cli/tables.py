@@ -1,0 +1,95 @@
+"""Tables and summaries the commands print."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tapdot.compiler.package import Package
+    from tapdot.runtime.measure import Measurement
+
+MEBI = 2**20
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table as plain data."""
+
+    rows: list[dict[str, Any]]
+
+    def rich(self) -> Table:
+        """The same for a terminal; columns are the keys of the first row."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in self.rows[0] if self.rows else ():
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in self.rows:
+            table.add_row(*(str(value) for value in row.values()))
+        return table
+
+
+def package_summary(package: Package, path: Path) -> str:
+    """One line about a package just written, and one for what did not get a fast kernel."""
+    program = package.program
+    lines = [
+        f"Wrote {path} ({path.stat().st_size / MEBI:.1f} MiB): {package.name} for {package.target.name}, {len(program.calls)} kernels, "
+        f"{sum(call.macs for call in program.calls) / 1e9:.3f} GMAC, arena {program.arena_bytes / MEBI:.1f} MiB."
+    ]
+    slow = [call.node for call in program.calls if not call.fast]
+    if slow:
+        shown = ", ".join(slow[:5]) + (", ..." if len(slow) > 5 else "")
+        lines.append(f"{len(slow)} of them have no kernel of tapdot's own and run through TVM's operators: {shown}.")
+    return "\n".join(lines)
+
+
+def measurement_tables(result: Measurement, console: Console) -> None:
+    """The profile, where one was taken: dearest kernel first."""
+    if not result.kernels:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (("kernel", "left"), ("family", "left"), ("us", "right"), ("share", "right"), ("GMAC/s", "right")):
+        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for kernel in sorted(result.kernels, key=lambda kernel: -kernel.seconds):
+        rate = f"{kernel.macs_per_second / 1e9:.1f}" if kernel.macs else ""
+        family = kernel.family if kernel.fast else f"{kernel.family} (TVM)"
+        table.add_row(kernel.node, family, f"{kernel.seconds * 1e6:.1f}", f"{kernel.share:.1%}", rate)
+    console.print(table)
+
+
+def device_table() -> Rows:
+    """Every device and whether it can be used from here."""
+    from tapdot.runtime.doctor import list_devices
+
+    return Rows([dataclasses.asdict(device) for device in list_devices()])
+
+
+def target_table() -> Rows:
+    """Every target and what its kernels are written over."""
+    from tapdot.kernels.target import find_target, target_names
+
+    targets = [find_target(name) for name in target_names()]
+    return Rows(
+        [
+            {"target": target.name, "processor": target.cpu, "instructions": target.isa.name, "features": " ".join(target.features)}
+            for target in targets
+        ]
+    )
+
+
+def print_steps(steps: Sequence[Any], console: Console) -> None:
+    """Steps of an examination; the remedy stands under the one that failed."""
+    for step in steps:
+        console.print(f"{'ok    ' if step.passed else 'FAILED'}  {step.name}: {step.detail}", markup=False, soft_wrap=True)
+        if not step.passed and step.remedy:
+            console.print(f"        {step.remedy}", markup=False, soft_wrap=True)
+
+
+def steps_json(steps: Sequence[Any]) -> list[dict[str, Any]]:
+    """The same as plain data."""
+    return [dataclasses.asdict(step) for step in steps]

@@ -1,0 +1,104 @@
+"""Workers, engines and the command line, end to end on the smallest network."""
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks import engines, machine, peers, worker
+from benchmarks.worker import CLOCKS, Assignment, MissingEngineError, Turn, Worker, WorkerError
+
+CORES = tuple(machine.choose_cores(1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("zoo")
+
+
+def test_a_report_from_end_to_end(folder: Path) -> None:
+    options = peers.parse(
+        ["--models", "squeezenet", "--engines", "onnxruntime", "--rounds", "2", "--no-limits", "--folder", str(folder)]
+    )
+    report = peers.measure(options)
+    (timing,) = report.tables[0].timings
+    assert len(timing.turns) == 2 and all(len(turn.seconds) >= peers.CALLS[0] for turn in timing.turns)
+    assert 0 < timing.best <= timing.median and timing.error < 1e-5
+    assert "| onnxruntime" in report.markdown()
+
+
+def test_wrong_logits_are_never_timed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = engines.Model("squeezenet", folder)
+    expected = peers.reference(model)
+    model.onnx()
+    assignment = Assignment("onnxruntime", CORES, model.name, str(folder))
+    with pytest.raises(WorkerError, match="not timed, its logits differ"):
+        peers.start_engine("onnxruntime", assignment, expected + np.linspace(0, 1, 1000))
+    with pytest.raises(WorkerError, match="not timed"):
+        peers.start_engine("onnxruntime", assignment, np.full(1000, np.nan, np.float32))
+    with pytest.raises(WorkerError, match="not timed"):
+        peers.start_engine("onnxruntime", assignment, expected[:10])
+
+
+def test_a_dead_worker_is_one_engines_loss(folder: Path) -> None:
+    engines.Model("squeezenet", folder).onnx()
+    started = Worker(Assignment("onnxruntime", CORES, "squeezenet", str(folder)), folder / "log")
+    started._process.kill()
+    started._process.wait()
+    with pytest.raises((WorkerError, BrokenPipeError)):
+        started.turn("forward", 1)
+
+
+def test_a_missing_engine_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = engines.Entry("Absent", "benchmarks.engines.absent_engine", "Absent", ("absent-engine", "its-converter"))
+    monkeypatch.setitem(engines.ENGINES, "absent", absent)
+    answers = io.StringIO()
+    worker.serve(Assignment("absent", CORES), io.StringIO(), answers)
+    (line,) = answers.getvalue().splitlines()
+    assert "pip install absent-engine its-converter" in json.loads(line)["missing"]
+
+
+def test_an_engine_that_fails_says_why(folder: Path) -> None:
+    answers = io.StringIO()
+    with pytest.raises(WorkerError):
+        worker.serve(Assignment("ncnn", CORES, "squeezenet", str(folder), precision="int4"), io.StringIO(), answers)
+    assert "no int4 adapter" in json.loads(answers.getvalue())["error"] or "missing" in answers.getvalue()
+
+
+def test_one_call_is_not_timed() -> None:
+    calls: list[int] = []
+    turn = worker.timed(lambda: calls.append(1), 3, CLOCKS["cpu"])
+    assert isinstance(turn, Turn) and len(turn.seconds) == 3 and len(calls) == 4
+
+
+def test_calls_fill_a_turn() -> None:
+    assert peers.calls_a_turn(10.0) == 2
+    assert peers.calls_a_turn(0.01) == 5
+    assert peers.calls_a_turn(1e-6) == 20
+
+
+def test_quantized_files_run(folder: Path) -> None:
+    report = peers.measure(
+        peers.parse(
+            [
+                *("--models", "squeezenet", "--engines", "onnxruntime", "--precision", "int8"),
+                *("--rounds", "1", "--no-limits", "--folder", str(folder)),
+            ]
+        )
+    )
+    assert report.tables[0].timings[0].error < peers.TOLERANCE["int8"]
+
+
+def test_the_command_line_refuses_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="unknown network 'alexnet'; there are vgg16"):
+        peers.names("alexnet", dict(peers.zoo.NETWORKS), "network")
+    for wrong in (["--models", "alexnet"], ["--clock", "cpu", "--threads", "2"]):
+        with pytest.raises(SystemExit) as exit_info:
+            peers.parse(wrong)
+        assert exit_info.value.code == 2
+
+
+def test_missing_engine_is_a_worker_error() -> None:
+    assert issubclass(MissingEngineError, WorkerError)
