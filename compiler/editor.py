@@ -102,6 +102,7 @@ class Editor:
         self._place = 0
         self._added: list[int] = []
         self._renamed: dict[str, str] = {}
+        self._constant_wishes: dict[str, str] = {}
         self._serial = 0
         for position, node in enumerate(graph.nodes):
             self._place = position
@@ -158,8 +159,9 @@ class Editor:
     # -- adding ---------------------------------------------------------------------------------------------------------------
 
     def constant(self, array: np.ndarray, name: str = "constant") -> Value:
-        """A known array; the name is made unique."""
-        name = _unique(name, self.types)
+        """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique."""
+        wish, name = name, _unique(name, self.types)
+        self._constant_wishes[name] = wish
         self.constants[name] = np.array(array, order="C", copy=None)
         self.types[name] = TensorType.of(self.constants[name])
         return self.value(name)
@@ -215,7 +217,7 @@ class Editor:
         """
         root = self.nodes[serial]
         self._replaced, self._place, self._added = root, self._positions[serial], []
-        self._renamed = {}
+        self._renamed, self._constant_wishes = {}, {}
         results = build()
         made = (results,) if isinstance(results, Value) else results
         if made is None or not self._may_replace(root, made):
@@ -300,13 +302,18 @@ class Editor:
         self._readers.setdefault(new, {})[serial] = None
 
     def _settle_names(self) -> None:
-        """Gives new nodes the names they wished for, now that the names of the removed ones are free."""
+        """Gives new nodes and constants the names they wished for, now that the names of the removed ones are free."""
         for serial in reversed(self._added):
             if serial in self.nodes:
                 node = self.nodes[serial]
                 name = _unique(node.name, self._node_names)
                 self._node_names.add(name)
                 self.nodes[serial] = replace(node, name=name)
+        for name, wish in self._constant_wishes.items():
+            if name != wish and wish in self.constants and not self._readers.get(wish) and wish not in self.outputs:
+                self.constants[wish], self.types[wish] = self.constants.pop(name), self.types.pop(name)
+                for reader in tuple(self.reader_serials(name)):
+                    self._change_inputs(reader, name, wish)
 
     # -- inserting and removing -------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,14 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it where missing; raises TapdotError where something else has the name."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TapdotError(f"Could not make the folder {path}: {error.strerror or error}. Choose another place.") from error
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

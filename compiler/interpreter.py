@@ -133,12 +133,7 @@ class GraphModule(nn.Module):
         self.graph = graph
         self._places: dict[str, str] = {}
         statistics = {name for node in graph.nodes if node.op == "BatchNormalization" for name in node.inputs[3:5]}
-        read = {
-            name
-            for node in graph.nodes
-            for index, name in enumerate(node.inputs)
-            if not lookup(node.op).is_static(index)
-        }
+        read = {name for node in graph.nodes for index, name in enumerate(node.inputs) if not lookup(node.op).is_static(index)}
         for name, array in graph.constants.items():
             if name not in read and name not in graph.outputs:
                 continue

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tapdot.compiler.errors import GraphError, TapdotError
-from tapdot.compiler.files import write_text
+from tapdot.compiler.files import make_folder, write_text
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import interpret
 
@@ -199,7 +199,7 @@ class _Journal:
 
     def write(self, title: str, graph: Graph) -> None:
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             write_text(self.folder / f"{self.count:02d}-{title.replace(' ', '-')}.txt", str(graph))
             self.count += 1
 
@@ -257,7 +257,7 @@ def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
     if not np.isfinite(right[~same]).all() or not np.isfinite(left[~same]).all():
         return float("inf")
     finite = np.abs(left[np.isfinite(left)])
-    return float(np.abs(left - right)[~same].max() / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))
+    return float(np.abs(left[~same] - right[~same]).max() / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))
 
 
 def summary(records: Sequence[Record]) -> Mapping[str, float]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -47,7 +48,7 @@ def print_node(node: Node, types: Mapping[str, TensorType]) -> str:
     results = ", ".join(_typed(name, types) for name in node.outputs)
     line = f"{results} = {node.op}({', '.join(print_name(name) for name in node.inputs)})"
     if node.attributes:
-        pairs = ", ".join(f"{name}={json.dumps(value)}" for name, value in node.attributes.items())
+        pairs = ", ".join(f"{name}={json.dumps(value, default=str)}" for name, value in node.attributes.items())
         line += f" {{{pairs}}}"
     if not node.outputs or node.name != node.outputs[0]:
         line += f"  # node {json.dumps(node.name)}"
@@ -72,11 +73,25 @@ def _typed(name: str, types: Mapping[str, TensorType]) -> str:
 
 def _constant(array: np.ndarray) -> str:
     if array.size > INLINE:
-        return f"sha256:{fingerprint(array)}"
+        return f"sha256:{_fingerprints.of(array)}"
     # str gives the shortest digits that read back as the same number of this element type
     return "[" + ", ".join(_SPECIAL.get(str(value), str(value)) for value in array.reshape(-1)) + "]"
 
 
+class _Fingerprints:
+    """Remembers fingerprints while their arrays live: graphs share constants, and a dump prints the same ones many times."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[np.ndarray], str]] = {}
+
+    def of(self, array: np.ndarray) -> str:
+        key = id(array)
+        if key not in self._known:
+            self._known[key] = weakref.ref(array, lambda _: self._known.pop(key, None)), fingerprint(array)
+        return self._known[key][1]
+
+
+_fingerprints = _Fingerprints()
 _BARE = re.compile(r"[A-Za-z0-9_./-]+")
 _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "True": "true", "False": "false"}
 

@@ -102,8 +102,11 @@ class TensorType:
         if match is None or match["dtype"] not in DTYPES:
             raise GraphError(f"Expected a type such as float32[1,3,224,224], found {text!r}.")
         shape = tuple(int(size) for size in match["shape"].split(",") if size)
-        quant = Quant.parse(match["quant"]) if match["quant"] else None
-        layout = Layout.parse(match["layout"]) if match["layout"] else None
+        try:
+            quant = Quant.parse(match["quant"]) if match["quant"] else None
+            layout = Layout.parse(match["layout"]) if match["layout"] else None
+        except (KeyError, ValueError, TypeError) as error:
+            raise GraphError(f"Expected a type such as float32[1,3,224,224], found {text!r}.") from error
         return cls(shape, match["dtype"], quant, layout)
 
     @classmethod

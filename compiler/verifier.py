@@ -27,15 +27,11 @@ def verify(graph: Graph) -> None:
     for name, array in graph.constants.items():
         kind = graph.types[name]
         if (tuple(array.shape), array.dtype.name) != (kind.shape, kind.dtype):
-            raise GraphError(
-                f"Expected constant {print_name(name)} to be {kind}, found an array {TensorType.of(array)}."
-            )
+            raise GraphError(f"Expected constant {print_name(name)} to be {kind}, found an array {TensorType.of(array)}.")
     node_names: set[str] = set()
     for node in graph.nodes:
         if not node.name or node.name in node_names:
-            raise _broken(
-                graph, node, f"Expected every node to have a name of its own, found {node.name!r} again or empty"
-            )
+            raise _broken(graph, node, f"Expected every node to have a name of its own, found {node.name!r} again or empty")
         node_names.add(node.name)
         _verify_node(graph, node, known)
     for name in graph.outputs:
@@ -80,11 +76,7 @@ def _introduce(name: str, known: set[str], graph: Graph, node: Node | None) -> N
     elif name not in graph.types:
         problem = f"Expected a type for {print_name(name)}, found none"
     if problem:
-        raise (
-            _broken(graph, node, problem)
-            if node
-            else GraphError(f"{problem}, as an input or constant of {graph.name!r}.")
-        )
+        raise (_broken(graph, node, problem) if node else GraphError(f"{problem}, as an input or constant of {graph.name!r}."))
     known.add(name)
 
 

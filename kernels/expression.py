@@ -59,7 +59,11 @@ IDENTITY = Leaf(ACCUMULATOR)
 
 def parse(text: str) -> Expression:
     """The expression that prints as ``text``; raises ValueError with the offending part."""
-    return _convert(ast.parse(text, mode="eval").body)
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise ValueError(f"Expected an epilogue such as Relu(Add(acc, r0)), found {text!r}.") from error
+    return _convert(tree)
 
 
 def _convert(tree: ast.expr) -> Expression:

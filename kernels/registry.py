@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import cache
 
 from tapdot.kernels.concat import Concatenate
 from tapdot.kernels.convolution import DenseConvolution
 from tapdot.kernels.depthwise import DepthwiseConvolution
 from tapdot.kernels.elementwise import ElementwiseChain
-from tapdot.kernels.fallback import Fallback
 from tapdot.kernels.family import Family
 from tapdot.kernels.gemm import FullyConnected
 from tapdot.kernels.global_pooling import GlobalPooling
@@ -34,8 +34,16 @@ def families() -> tuple[Family, ...]:
         ElementwiseChain(),
         Relayout(),
         Concatenate(),
-        Fallback(),
+        *_general(),
     )
+
+
+def _general() -> tuple[Family, ...]:
+    if importlib.util.find_spec("tapdot.kernels.fallback") is None:
+        return ()
+    from tapdot.kernels.fallback import Fallback
+
+    return (Fallback(),)
 
 
 def select(workload: Workload, target: Target) -> Family:

@@ -154,9 +154,12 @@ def fused_gemm(new: Editor, x: Value, w: Value, c: Value | None, root: Applicati
     """Gemm in canonical form with a constant matrix; what is no bias vector is added afterwards."""
     if w.dtype != "float32" or (root.alpha, root.beta, root.transA, root.transB) != (1, 1, 0, 0):
         return None
-    bias = as_channels(c.array, root.result.shape) if c is not None and c.array is not None else None
-    product: Value = new.FusedGemm(x, w, bias, epilogue=ACCUMULATOR)
-    return product if c is None or bias is not None else new.Add(product, c)
+    if c is None:
+        return new.FusedGemm(x, w, epilogue=ACCUMULATOR)
+    bias = as_channels(c.array, root.result.shape) if c.array is not None else None
+    if bias is None:
+        return new.Add(new.FusedGemm(x, w, epilogue=ACCUMULATOR), c)
+    return new.FusedGemm(x, w, new.constant(bias, c.name), epilogue=ACCUMULATOR)
 
 
 def shift_into_bias(

@@ -116,7 +116,8 @@ def count_instructions(
 def count_package_instructions(package: Package, inputs: Mapping[str, NDArray[Any]], line: str) -> int:
     """Instructions of one run of a package on the emulated device ``line``.
 
-    Whether the package's answer is right is for the caller to check. A line that says nothing of the CPU, such as ``rpc://``, counts as the default one.
+    Whether the package's answer is right is for the caller to check. A line that says nothing of the CPU, such as ``rpc://``,
+    counts as the default one.
     """
     kind, _, cpu = line.partition(":")
     program, weights = package.program, package.weights

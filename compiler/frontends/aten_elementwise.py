@@ -58,11 +58,35 @@ def div(call: Call, a: Operand, b: Operand, rounding_mode: str | None = None) ->
             return call.emit("Div", call.operand(a), call.operand(b))
         raise call.refusal("divides integers rounding down, which is not supported; compute sizes outside the model")
     quotient = call.emit("Div", call.operand(a), call.operand(b), part="quotient")
-    if rounding_mode == "floor":
-        return call.emit("Floor", quotient)
-    # Towards zero: the sign times the rounded-down magnitude.
-    magnitude = call.emit("Floor", call.emit("Abs", quotient, part="magnitude"), part="floor")
-    return call.emit("Mul", call.emit("Sign", quotient, part="sign"), magnitude)
+    return call.emit("Floor", quotient) if rounding_mode == "floor" else trunc(call, quotient)
+
+
+@aten("trunc", "fix")
+def trunc(call: Call, x: str, part: str = "") -> str:
+    """Towards zero: the sign times the rounded-down magnitude."""
+    magnitude = call.emit("Floor", call.emit("Abs", x, part="magnitude"), part="floor")
+    return call.emit("Mul", call.emit("Sign", x, part="sign"), magnitude, part=part)
+
+
+@aten("frac")
+def frac(call: Call, x: str) -> str:
+    return call.emit("Sub", x, trunc(call, x, "whole"))
+
+
+@aten("remainder")
+def remainder(call: Call, a: Operand, b: Operand) -> str:
+    """With the divisor's sign, as in Python; ONNX's Mod does that for integers alone."""
+    left, right = call.operand(a), call.operand(b)
+    if not call.dtype.startswith("float"):
+        return call.emit("Mod", left, right, fmod=0)
+    whole = call.emit("Floor", call.emit("Div", left, right, part="quotient"), part="floor")
+    return call.emit("Sub", left, call.emit("Mul", whole, right, part="whole"))
+
+
+@aten("fmod")
+def fmod(call: Call, a: Operand, b: Operand) -> str:
+    """With the dividend's sign, as in C."""
+    return call.emit("Mod", call.operand(a), call.operand(b), fmod=1)
 
 
 @aten("pow", "square")

@@ -179,6 +179,42 @@ def stack(call: Call, tensors: Sequence[str], dim: int = 0) -> str:
     return call.emit("Concat", *grown, axis=axis)
 
 
+@aten("slice_scatter")
+def slice_scatter(
+    call: Call, x: str, source: str, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> str:
+    """``x`` with a slice replaced, as ``x[a:b] = source`` leaves it: what is before, the source, what is after."""
+    if step != 1:
+        raise call.refusal("replaces elements at a distance from each other, which is not supported; replace ranges")
+    axis = call.axis(x, dim)
+    size = call.shape(x)[axis]
+    first, last, _ = slice(start, end).indices(size)
+    parts = [_sliced(call, x, axis, 0, first, part="before")] if first else []
+    parts.append(call.operand(source))
+    parts += [_sliced(call, x, axis, last, size, part="after")] if last < size else []
+    return parts[0] if len(parts) == 1 else call.emit("Concat", *parts, axis=axis)
+
+
+@aten("select_scatter")
+def select_scatter(call: Call, x: str, source: str, dim: int, index: int) -> str:
+    """``x`` with one position of an axis replaced, as ``x[:, i] = source`` leaves it."""
+    axis = call.axis(x, dim)
+    at = index % call.shape(x)[axis]
+    grown = call.emit("Unsqueeze", call.operand(source), call.ints([axis], "axes"), part="source")
+    return slice_scatter(call, x, grown, axis, at, at + 1)
+
+
+@aten("copy")
+def copy(call: Call, x: str, source: str, non_blocking: bool = False) -> str:
+    """The source in the shape and element type of ``x``, which is what is left of an assignment."""
+    return expand(call, call.cast(source, call.dtype), call.shape(x))
+
+
+@aten("fill")
+def fill(call: Call, x: str, value: Operand) -> str:
+    return expand(call, call.operand(value), call.shape(x))
+
+
 # -- padding ------------------------------------------------------------------------------------------------------------------------
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

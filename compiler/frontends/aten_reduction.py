@@ -166,6 +166,13 @@ def std_dim(call: Call, x: str, dim: Any = None, unbiased: bool = True, keepdim:
     return std(call, x, dim, int(unbiased), keepdim)
 
 
+@aten("var_mean.correction")
+def var_mean(
+    call: Call, x: str, dim: Any = None, correction: Scalar | None = None, keepdim: bool = False
+) -> tuple[str, str]:
+    return var(call, x, dim, correction, keepdim), _reduce(call, "ReduceMean", x, dim, keepdim, "average")
+
+
 @aten("linalg_vector_norm")
 def vector_norm(call: Call, x: str, ord: Scalar = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> str:  # noqa: A002
     if ord not in (1, 2):

@@ -39,7 +39,7 @@ class Problems:
 
 def listed(names: Iterable[str], most: int = 4) -> str:
     """Quoted names, the first few of many: ``'a', 'b' and 7 more``."""
-    quoted = [repr(name) for name in names]
+    quoted = [repr(name) for name in names] or ["none"]
     if len(quoted) > most:
         quoted[most:] = [f"{len(quoted) - most} more"]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"

@@ -280,6 +280,8 @@ class _Importer:
             self.lost.add(node)
             return ""
         results = self.values[source]
+        if index >= len(results) and not node.users:
+            return ""
         if index >= len(results):
             raise ModelError(f"reads result {index} of {source.target}, such as indices, which is not supported; use its first result alone")
         return results[index]
@@ -339,6 +341,7 @@ def place(node: fx.Node) -> str:
     where = f"in module {path!r}" if path else "in the model itself"
     frames = re.findall(r'File "([^"]+)", line (\d+), in \w+\n\s*(.*)', node.meta.get("stack_trace") or "")
     if frames:
-        file, line, code = frames[-1]
+        own = [frame for frame in frames if not frame[0].startswith(str(Path(torch.__file__).parent))]
+        file, line, code = (own or frames)[-1]
         where += f", {Path(file).name}:{line}: {code.strip()}"
     return where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 from typing import Any
 
@@ -11,6 +12,28 @@ from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
 
 PACKED_PREFIX = "__tvm_ffi_"
 """What the code generator puts before the name of an exported function."""
+
+
+def call_symbols(program: Program) -> list[str]:
+    """The linker symbol each call goes to: its kernel's own the first time, an alias ``<symbol>.<n>`` each further time.
+
+    The code generator declares an external function anew at every call, and one module cannot declare a name twice.
+    """
+    seen: Counter[str] = Counter()
+    symbols = []
+    for call in program.calls:
+        symbols.append(PACKED_PREFIX + call.symbol + (f".{seen[call.symbol]}" if seen[call.symbol] else ""))
+        seen[call.symbol] += 1
+    return symbols
+
+
+def aliases(program: Program) -> dict[str, str]:
+    """The kernel symbol behind every alias of :func:`call_symbols`, for the linker."""
+    return {
+        symbol: PACKED_PREFIX + call.symbol
+        for call, symbol in zip(program.calls, call_symbols(program), strict=True)
+        if symbol != PACKED_PREFIX + call.symbol
+    }
 
 
 def entry_function(program: Program) -> PrimFunc:
@@ -24,9 +47,9 @@ def entry_function(program: Program) -> PrimFunc:
         for space, tensors in ((INPUT, program.inputs), (OUTPUT, program.outputs)):
             for index, tensor in enumerate(tensors):
                 buffers[space, index] = T.arg(f"{space}_{index}", T.buffer(tensor.shape, tensor.dtype))
-        for call in program.calls:
+        for call, symbol in zip(program.calls, call_symbols(program), strict=True):
             views = [_view(buffers[argument.space, argument.index], argument) for argument in call.arguments]
-            T.evaluate(T.call_cpacked(PACKED_PREFIX + call.symbol, *views))
+            T.evaluate(T.call_cpacked(symbol, *views))
     return finished[0]
 
 

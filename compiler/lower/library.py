@@ -17,7 +17,7 @@ from pathlib import Path
 from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.files import write_bytes
-from tapdot.compiler.lower.entry import entry_function
+from tapdot.compiler.lower.entry import aliases, entry_function
 from tapdot.compiler.program import ENTRY, Program
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, object_code
@@ -47,17 +47,18 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
     with tempfile.TemporaryDirectory() as temporary:
         entry = Path(temporary) / "entry.o"
         entry.write_bytes(object_code({ENTRY: entry_function(program)}, target.llvm()))
-        write_bytes(path, link([entry, *objects.values()], target))
+        write_bytes(path, link([entry, *objects.values()], target, aliases(program)))
     return path
 
 
-def link(objects: list[Path], target: Target) -> bytes:
-    """The bytes of one shared library made of some objects; raises TapdotError where a symbol is missing that no device has."""
+def link(objects: list[Path], target: Target, aliases: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of one shared library made of some objects, with further names for some symbols; raises TapdotError where a symbol is missing that no device has."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "kernels.so"
         emulation = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}[target.architecture]
+        names = [f"--defsym={alias}={symbol}" for alias, symbol in (aliases or {}).items()]
         command = [sys.executable, "-m", "ziglang", "ld.lld", "-m", emulation, "-shared", "--gc-sections", "-s", "-o", str(out)]
-        result = subprocess.run([*command, *map(str, objects)], capture_output=True, text=True, check=False)
+        result = subprocess.run([*command, *names, *map(str, objects)], capture_output=True, text=True, check=False)
         if result.returncode:
             raise TapdotError(f"Linking the kernels failed: {(result.stderr or result.stdout).strip().splitlines()[0]}")
         return out.read_bytes()

@@ -25,7 +25,7 @@ def widened(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
         kind = next((x.dtype for x in operands if isinstance(x, Tensor) and x.dtype in _UNSIGNED), None)
         if kind is None:
             return compute(*operands, **attributes)
-        result = compute(*(x.long() if isinstance(x, Tensor) else x for x in operands), **attributes)
+        result = compute(*(x.long() if isinstance(x, Tensor) and x.dtype in _UNSIGNED else x for x in operands), **attributes)
         return result.to(kind) if result.dtype == torch.int64 else result
 
     return wide

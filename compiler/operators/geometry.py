@@ -34,9 +34,7 @@ class Window:
     def output(self, spatial: Sequence[int], ceil_mode: bool = False) -> Ints:
         """Output sizes; with ``ceil_mode`` a last window may hang over the padding but never starts in the padding at the end."""
         sizes = []
-        for size, extent, stride, begin, end in zip(
-            spatial, self.extents, self.strides, self.begin, self.end, strict=True
-        ):
+        for size, extent, stride, begin, end in zip(spatial, self.extents, self.strides, self.begin, self.end, strict=True):
             room = size + begin + end - extent
             if room < 0:
                 raise ValueError(f"a window of {extent} does not fit into {size} positions padded by {begin} and {end}")

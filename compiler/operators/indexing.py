@@ -22,7 +22,7 @@ def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Slices of ``x`` along the axis; the shape of ``indices`` takes the axis's place."""
     (axis,) = normal_axes([axis], x.ndim)
     taken = x.index_select(axis, _positions(indices, x.shape[axis]).reshape(-1))
-    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @operator("GatherElements")
@@ -42,11 +42,10 @@ def gather_nd(x: Tensor, indices: Tensor, *, batch_dims: int = 0) -> Tensor:
     batch, inner = indices.shape[:batch_dims], indices.shape[batch_dims:-1]
     depth = indices.shape[-1]
     shared = tuple(
-        torch.arange(size, device=x.device).reshape(-1, *(1,) * (indices.ndim - 2 - axis))
-        for axis, size in enumerate(batch)
+        torch.arange(size, device=x.device).reshape(-1, *(1,) * (indices.ndim - 2 - axis)) for axis, size in enumerate(batch)
     )
     taken = x[shared + _coordinates(indices, tuple(x.shape[batch_dims : batch_dims + depth]))]
-    return taken.reshape(*batch, *inner, *x.shape[batch_dims + depth :])
+    return taken.reshape((*batch, *inner, *x.shape[batch_dims + depth :]))
 
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}

@@ -14,9 +14,7 @@ from tapdot.compiler.operators.table import meta, operator
 from tapdot.compiler.types import TensorType
 
 
-def matmul_macs(
-    inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]
-) -> int:
+def matmul_macs(inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]) -> int:
     """Every element of the result sums over the columns of ``a`` (its rows where ``transA``)."""
     a = inputs[0]
     assert a is not None
@@ -40,8 +38,8 @@ def gemm(
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
-    transA: int = 0,  # noqa: N803 ONNX's names
-    transB: int = 0,  # noqa: N803
+    transA: int = 0,
+    transB: int = 0,
 ) -> Tensor:
     """``alpha * a @ b + beta * c`` of matrices, ``a`` and ``b`` transposed first where asked; ``c`` broadcasts to the result."""
     if a.ndim != 2 or b.ndim != 2:

@@ -101,9 +101,7 @@ def concat(*xs: Tensor, axis: int) -> Tensor:
 
 
 @operator("Split", outputs=lambda attributes: attributes.get("num_outputs") or 1)
-def split(
-    x: Tensor, split: Static | None = None, *, axis: int = 0, num_outputs: int | None = None
-) -> tuple[Tensor, ...]:
+def split(x: Tensor, split: Static | None = None, *, axis: int = 0, num_outputs: int | None = None) -> tuple[Tensor, ...]:
     """Consecutive parts of the sizes in ``split``, or ``num_outputs`` equal ones of which the last may be smaller."""
     size = x.shape[axis]
     if split is None:
@@ -181,6 +179,4 @@ def space_to_depth(x: Tensor, *, blocksize: int) -> Tensor:
     """The inverse of DepthToSpace in DCR mode."""
     batch, channels, height, width = x.shape
     parts = x.reshape(batch, channels, height // blocksize, blocksize, width // blocksize, blocksize)
-    return parts.permute(0, 3, 5, 1, 2, 4).reshape(
-        batch, channels * blocksize**2, height // blocksize, width // blocksize
-    )
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(batch, channels * blocksize**2, height // blocksize, width // blocksize)

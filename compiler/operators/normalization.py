@@ -76,15 +76,11 @@ def group_normalization(
     y = _normalized(grouped, (2,), epsilon)[0].reshape(x.shape)
     repeats = channels // scale.shape[0]
     per_channel = (-1, *(1,) * (x.ndim - 2))
-    return y * scale.repeat_interleave(repeats).reshape(per_channel) + bias.repeat_interleave(repeats).reshape(
-        per_channel
-    )
+    return y * scale.repeat_interleave(repeats).reshape(per_channel) + bias.repeat_interleave(repeats).reshape(per_channel)
 
 
 @operator("LRN")
-def local_response_normalization(
-    x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int
-) -> Tensor:
+def local_response_normalization(x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int) -> Tensor:
     """``x / (bias + alpha / size * s)^beta``, ``s`` the sum of squares over ``size`` neighbouring channels."""
     if x.is_meta:
         return meta(x.shape, x.dtype)

@@ -138,9 +138,7 @@ def resize(
             positions = np.clip(NEAREST[nearest_mode](places), 0, size - 1).astype(np.int64)
             y = x.index_select(axis, torch.from_numpy(positions).to(x.device))
         else:
-            y = _weighted(
-                x, axis, *taps(mode, places, size, scale, cubic_coeff_a, bool(antialias), bool(exclude_outside))
-            )
+            y = _weighted(x, axis, *taps(mode, places, size, scale, cubic_coeff_a, bool(antialias), bool(exclude_outside)))
         if outside.any():
             mask = torch.from_numpy(outside).to(x.device).reshape(-1, *(1,) * (x.ndim - axis - 1))
             y = torch.where(mask, torch.tensor(extrapolation_value, dtype=x.dtype, device=x.device), y)

@@ -25,9 +25,7 @@ def conv_macs(inputs: Sequence[TensorType | None], outputs: Sequence[TensorType]
     return outputs[0].elements * math.prod(filters.shape[1:])
 
 
-def transposed_macs(
-    inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]
-) -> int:
+def transposed_macs(inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]) -> int:
     """Every element of the input is multiplied with one filter of ``w: [C, M / group, *kernel]``."""
     x, filters = inputs[0], inputs[1]
     assert x is not None and filters is not None
@@ -53,9 +51,7 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, strides: Ints, pads: Ints, 
 
 def _check_rank(x: Tensor, w: Tensor, kernel_shape: Ints | None) -> None:
     if x.ndim not in CONVOLUTIONS or w.ndim != x.ndim:
-        raise ValueError(
-            f"1, 2 or 3 spatial axes are expected of both data and filters, found ranks {x.ndim} and {w.ndim}"
-        )
+        raise ValueError(f"1, 2 or 3 spatial axes are expected of both data and filters, found ranks {x.ndim} and {w.ndim}")
     if kernel_shape is not None and tuple(kernel_shape) != tuple(w.shape[2:]):
         raise ValueError(f"kernel_shape {kernel_shape} is not that of the filters, {tuple(w.shape[2:])}")
 
@@ -97,9 +93,7 @@ def conv_transpose(
     """The gradient of a convolution with respect to its data: ``x: [N, C, *spatial]``, ``w: [C, M / group, *kernel]``."""
     _check_rank(x, w, kernel_shape)
     rank = x.ndim - 2
-    over = window(
-        x.shape[2:], w.shape[2:], strides, dilations, pads, "NOTSET" if auto_pad.startswith("SAME") else auto_pad
-    )
+    over = window(x.shape[2:], w.shape[2:], strides, dilations, pads, "NOTSET" if auto_pad.startswith("SAME") else auto_pad)
     grown = tuple(output_padding or (0,) * rank)
     full = tuple(
         (size - 1) * stride + extent + extra

@@ -95,9 +95,7 @@ class Operator:
             kind, fits = _ATTRIBUTE_KINDS[self.attributes[name].annotation.removesuffix(" | None")]
             value = node.attributes[name]
             if not fits(value):
-                raise GraphError(
-                    f"Expected attribute {name!r} of {self.name} node {node.name!r} to be {kind}, found {value!r}."
-                )
+                raise GraphError(f"Expected attribute {name!r} of {self.name} node {node.name!r} to be {kind}, found {value!r}.")
 
     def apply(
         self, node: Node, operands: Sequence[torch.Tensor | None], constants: Mapping[str, np.ndarray]
@@ -183,9 +181,7 @@ def lookup(name: str) -> Operator:
     return _TABLE[name]
 
 
-def infer(
-    node: Node, inputs: Sequence[TensorType | None], constants: Mapping[str, np.ndarray]
-) -> tuple[TensorType, ...]:
+def infer(node: Node, inputs: Sequence[TensorType | None], constants: Mapping[str, np.ndarray]) -> tuple[TensorType, ...]:
     """Result types of a node, by running its semantics on meta tensors.
 
     Raises GraphError, naming the node and its operand types, where the operands do not fit.

@@ -83,19 +83,31 @@ def caption(logits: NDArray[np.float32], truth: int, classes: list[str]) -> Text
     return text.append("right" if right else f"is {classes[truth]}", "green" if right else "red")
 
 
+def checked(verification: Any) -> str:
+    """What was compared and the worst of it, short."""
+    worst = max((kernel.error for kernel in verification.kernels), default=0.0)
+    return f"{len(verification.kernels)} kernels, worst error {worst:.0e}"
+
+
+def measured(measurement: Any) -> str:
+    """Milliseconds; on an emulated device instructions, for it has no latency."""
+    if measurement.information.emulated:
+        return "not counted" if measurement.instructions is None else f"{measurement.instructions / 1e6:.1f} M instructions"
+    return f"{measurement.median * 1e3:.2f} ms, give or take {measurement.spread:.0%}"
+
+
 def summary(results: list[Result], device_name: str) -> Table:
-    table = Table(title=f"On {device_name}, float32, batch 1", title_justify="left")
-    for heading, justify in (("network", "left"), ("compiled in", "right"), ("package", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("verified")
-    table.add_column("measured")
+    """One row a network."""
+    table = Table(title=f"On {device_name}: float32, batch 1, one thread", title_justify="left")
+    for heading in ("network", "compiled in", "package", "verified", "an image takes"):
+        table.add_column(heading)
     for result in results:
         table.add_row(
             result.title,
             f"{result.compile_seconds:.1f} s",
             f"{result.mebibytes:.1f} MiB",
-            str(result.verification),
-            str(result.measurement),
+            checked(result.verification),
+            measured(result.measurement),
         )
     return table
 

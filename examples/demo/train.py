@@ -110,13 +110,9 @@ def main() -> None:
     test_images, test_labels = glyphs.clean_images(arguments.test_images, TEST_SEED)
     print(f"top-1 on {len(test_labels)} new images: {accuracy(network, glyphs.add_noise(test_images, 3), test_labels):.1%}")
 
+    reorder(network, torch.contiguous_format)
     # Batch norms stay in the file: folding them is the compiler's work.
-    path = write_onnx(
-        network.to(memory_format=torch.contiguous_format),
-        (1, 3, glyphs.SIZE, glyphs.SIZE),
-        arguments.to / "glyphs.onnx",
-        fold=False,
-    )
+    path = write_onnx(network, (1, 3, glyphs.SIZE, glyphs.SIZE), arguments.to / "glyphs.onnx", fold=False)
     samples, labels = glyphs.clean_images(arguments.samples, SAMPLE_SEED)
     np.savez_compressed(arguments.to / "samples.npz", images=glyphs.add_noise(samples, 4), labels=labels)
     (arguments.to / "classes.txt").write_text("\n".join(glyphs.CLASSES) + "\n")

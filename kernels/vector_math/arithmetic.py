@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, intrinsic
+from tapdot.kernels.emit import Value, intrinsic, ramp, store
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import T, tirx
 
@@ -189,11 +189,22 @@ class Arithmetic:
 
 
 def statements(isa: Isa) -> Arithmetic:
-    """Arithmetic inside a function being built: shared values become statements.
+    """Arithmetic inside a function being built.
 
-    Conditions stay as they are: TVM cannot bind vectors of them, and LLVM finds the equal ones.
+    A shared value lives in a local buffer, which LLVM keeps in a register. TVM's own bindings will not do: its simplifier sees through
+    them, cancels float sums as if they were exact, and takes exponential time in the depth of the code. Conditions stay as they
+    are: LLVM finds the equal ones.
     """
-    return Arithmetic(isa, lambda value: value if "bool" in dtype_of(value) else T.Bind(value))
+    return Arithmetic(isa, _kept)
+
+
+def _kept(value: Value) -> Value:
+    kind, lanes = dtype_of(value).split("x")[0], lanes_of(value)
+    if kind == "bool" or isinstance(value, tirx.FloatImm | tirx.IntImm | tirx.Broadcast):
+        return value
+    local = T.alloc_buffer((lanes,), kind, scope="local")
+    store(local, 0, value, lanes)
+    return local[ramp(0, lanes)]
 
 
 def as_expression(isa: Isa, emit: Callable[..., Value], *operands: Value, **attributes: Any) -> Value:

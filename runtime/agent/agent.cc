@@ -264,7 +264,9 @@ class Agent {
                          ? options_.memory_limit_bytes
                          : static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));
     Accept(connection, options_.key);
-    return AwaitFirstRequest(connection) ? ServeSession(connection, folder, options_) : 0;
+    if (AwaitFirstRequest(connection)) return ServeSession(connection, folder, options_);
+    serving_[slot] = 0;  // before the connection closes: whoever only checked its key finds its session free again
+    return 0;
   }
 
   Options options_;

@@ -34,6 +34,10 @@ def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_S
         with socket.create_connection((host, port), timeout=seconds) as connection:
             connection.sendall(struct.pack("<ii", RPC_MAGIC, len(greeting)) + greeting)
             answer = _receive(connection, 4)
+            # Leaving is not done before the agent has noticed: until then this greeting occupies one of its sessions.
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
     except TimeoutError as error:
         raise DeviceError(
             f"{line} did not answer within {seconds:g} s. Check that it is on, that the agent runs there, and the address."

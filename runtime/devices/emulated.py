@@ -54,12 +54,12 @@ class AgentProcess:
     def __init__(self, bundle: Bundle, emulator: list[str], cache: Path, options: tuple[str, ...] = ()) -> None:
         self.key = secrets.token_hex(16)
         self.cache = cache
-        self._directory = Path(tempfile.mkdtemp(prefix="tapdot-agent-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="tapdot-agent-"))
         cache.mkdir(parents=True, exist_ok=True)
         command = [*emulator, *bundle.command("tapdot-agent"), "--port", "0", "--exit-with-stdin", *options]
-        with open(self._directory / "errors", "wb") as errors:
+        with open(self.directory / "errors", "wb") as errors:
             self._process = subprocess.Popen(
-                [*command, "--directory", str(self._directory), "--cache", str(cache)],
+                [*command, "--directory", str(self.directory), "--cache", str(cache)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -93,8 +93,12 @@ class AgentProcess:
 
     def complaint(self) -> str:
         """The last line the agent wrote to its error output; empty if none."""
-        lines = (self._directory / "errors").read_text(errors="replace").strip().splitlines()
+        lines = (self.directory / "errors").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+    def wait(self, seconds: float) -> int:
+        """Exit status of the agent's parent process, which must end within ``seconds``."""
+        return self._process.wait(timeout=seconds)
 
     def stop(self) -> None:
         """Ends the agent and every session of it. May be called twice."""
@@ -108,7 +112,7 @@ class AgentProcess:
             process.wait()
         if process.stdout is not None:
             process.stdout.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 class EmulatedDevice(Device):

@@ -137,9 +137,7 @@ CONVOLUTIONS = [
     Case("ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 3, 3)), {"strides": (3, 2), "pads": (1, 2, 0, 1)}),
     Case("ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 3, 3)), {"strides": (3, 2), "output_padding": (1, 1)}),
     Case("ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 3, 3)), {"strides": (3, 2), "output_shape": (10, 8)}, judge=ORT),
-    Case(
-        "ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 3, 3)), {"strides": (2, 2), "auto_pad": "SAME_UPPER"}
-    ),
+    Case("ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 3, 3)), {"strides": (2, 2), "auto_pad": "SAME_UPPER"}),
     Case("ConvTranspose", (normal(1, 2, 4, 5), normal(2, 3, 2, 2)), {"dilations": (2, 2)}),
     Case("ConvTranspose", (normal(2, 2, 5), normal(2, 3, 3)), {"strides": (2,)}),
     Case("ConvTranspose", (normal(1, 1, 3, 3, 2), normal(1, 2, 2, 2, 2)), {"strides": (2, 1, 2)}),
@@ -173,7 +171,11 @@ POOLS = [
         for op in ("MaxPool", "AveragePool", "LpPool")
     ),
     Case("LpPool", (IMAGE,), {"kernel_shape": (2, 2), "p": 3, "dilations": (2, 2)}, tolerance=1e-4),
-    *(Case(op, (x,), judge=ORT) for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool") for x in (IMAGE, normal(2, 3, 5), normal(1, 2, 2, 3, 4))),
+    *(
+        Case(op, (x,), judge=ORT)
+        for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+        for x in (IMAGE, normal(2, 3, 5), normal(1, 2, 2, 3, 4))
+    ),
 ]
 
 CHANNELS = (positive(4), normal(4), normal(4, seed="mean"), positive(4) * 2)
@@ -241,7 +243,10 @@ INDEXING = [
     Case("ScatterElements", (X, whole(2, 1, 4, low=0, high=3), normal(2, 1, 4)), {"axis": 1}),
     Case("ScatterElements", (X, whole(2, 2, 4, low=0, high=3), normal(2, 2, 4)), {"axis": 1, "reduction": "add"}),
     Case("ScatterND", (X, np.array([[0, 1], [1, 2]]), normal(2, 4))),
-    *(Case("ScatterND", (X, np.array([[0], [0]]), normal(2, 3, 4)), {"reduction": kind}) for kind in ("add", "mul", "max", "min")),
+    *(
+        Case("ScatterND", (X, np.array([[0], [0]]), normal(2, 3, 4)), {"reduction": kind})
+        for kind in ("add", "mul", "max", "min")
+    ),
     Case("OneHot", (ints(0, 2, -1, 7), number(3, "int64"), np.array([-1.0, 2.0], np.float32))),
     Case("OneHot", (whole(2, 3, low=0, high=4), number(4, "int64"), np.array([0, 1])), {"axis": 1}),
     Case("TopK", (X, ints(2)), results=2),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from onnxruntime import InferenceSession
+from tests.compiler.operator_cases import ALL, Case, ints, normal
 
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Graph, GraphBuilder
@@ -19,7 +20,6 @@ from tapdot.compiler.operators import OPSET, lookup, registered
 from tapdot.compiler.operators.geometry import window
 from tapdot.compiler.operators.table import DTYPE_NAMES
 from tapdot.compiler.types import TensorType
-from tests.compiler.operator_cases import ALL, Case, ints, normal
 
 
 def expected(case: Case) -> list[np.ndarray]:
@@ -113,9 +113,9 @@ def test_fused_nodes_are_their_parts_in_sequence(epilogue: str, extras: int) -> 
         "acc": lambda: acc,
         "Relu(acc)": lambda: acc.relu(),
         "Relu(Add(acc, r0))": lambda: (acc + operands[0]).relu(),
-        "Clip(Mul(Add(acc, r0), Sigmoid(r1)), min=-0.5, max=0.75)": lambda: (
-            (acc + operands[0]) * operands[1].sigmoid()
-        ).clamp(-0.5, 0.75),
+        "Clip(Mul(Add(acc, r0), Sigmoid(r1)), min=-0.5, max=0.75)": lambda: ((acc + operands[0]) * operands[1].sigmoid()).clamp(
+            -0.5, 0.75
+        ),
         "Max(Mul(acc, 0.5), -1.0)": lambda: (acc * 0.5).clamp(min=-1),
         "Mul(acc, HardSigmoid(acc, alpha=0.25))": lambda: acc * (acc * 0.25 + 0.5).clamp(0, 1),
     }[epilogue]()
@@ -220,9 +220,7 @@ def test_elementwise_entries_look_at_one_position_only(case: Case) -> None:
     whole_result = interpret(graph, feeds)[graph.outputs[0]]
     firsts = [x if x is None or lookup(case.op).is_static(i) else x.reshape(-1)[:1] for i, x in enumerate(case.operands)]
     alone, feeds = built(Case(case.op, firsts, case.attributes))
-    torch.testing.assert_close(
-        interpret(alone, feeds)["y0"].reshape(()), whole_result.reshape(-1)[0], equal_nan=True
-    )
+    torch.testing.assert_close(interpret(alone, feeds)["y0"].reshape(()), whole_result.reshape(-1)[0], equal_nan=True)
 
 
 def _differentiable(case: Case) -> bool:
@@ -270,4 +268,3 @@ def test_same_padding_covers_every_stride(kind: str, size: int, kernel: int, str
     assert over.output([size]) == (-(-size // stride),)
     assert abs(over.begin[0] - over.end[0]) <= 1
     assert over.begin <= over.end if kind == "SAME_UPPER" else over.begin >= over.end
-

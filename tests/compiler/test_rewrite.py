@@ -136,7 +136,10 @@ def test_optional_operands_and_rest() -> None:
     rewrite(sketch.build([sketch.node("Conv", "x", w), sketch.node("Conv", "x", w, b)]), row)
     assert seen == [None, b]
     without = (rule(op.Conv(x, constant("w")), lambda new, x: new.Abs(x)),)
-    assert operators(rewrite(sketch.build([sketch.node("Conv", "x", w), sketch.node("Conv", "x", w, b)]), without)) == ["Abs", "Conv"]
+    assert operators(rewrite(sketch.build([sketch.node("Conv", "x", w), sketch.node("Conv", "x", w, b)]), without)) == [
+        "Abs",
+        "Conv",
+    ]
     tail = (rule(op.Concat(x, rest("others")), lambda new, others: others[0] if len(others) == 1 else None),)
     graph = sketch.build([sketch.node("Relu", sketch.node("Concat", "x", sketch.node("Tanh", "x"), axis=1))])
     with pytest.raises(GraphError, match=r"float32\[1,2,4,4\]"):

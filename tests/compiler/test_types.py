@@ -14,9 +14,7 @@ from tapdot.compiler.types import DTYPES, Quant, TensorType
 from tapdot.kernels.layout import Halo, Layout
 
 sides = st.integers(0, 3)
-layouts = st.builds(
-    Layout, st.sampled_from([1, 4, 8, 16]), st.builds(Halo, sides, sides, sides, sides), st.integers(-128, 255)
-)
+layouts = st.builds(Layout, st.sampled_from([1, 4, 8, 16]), st.builds(Halo, sides, sides, sides, sides), st.integers(-128, 255))
 scales = st.floats(1e-30, 1e30)
 
 

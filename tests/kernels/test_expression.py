@@ -24,7 +24,9 @@ from tapdot.kernels.expression import (
 
 names = st.sampled_from(["acc", "r0", "r1", "r12"])
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-attributes = st.dictionaries(st.sampled_from(["min", "max", "alpha"]), numbers | st.integers(-9, 9) | st.text(max_size=3))
+attributes = st.dictionaries(
+    st.sampled_from(["min", "max", "alpha"]), numbers | st.integers(-9, 9) | st.sampled_from(["", "tanh", "a'b\"c"])
+)
 expressions: st.SearchStrategy[Expression] = st.recursive(
     st.builds(Leaf, names) | st.builds(Number, numbers),
     lambda inner: st.builds(
@@ -45,6 +47,12 @@ def test_text_round_trip(expression: Expression) -> None:
 @pytest.mark.parametrize("text", ["acc + 1", "[acc]", "f.g(acc)", "acc if r0 else r1"])
 def test_other_syntax_is_refused_with_the_offending_part(text: str) -> None:
     with pytest.raises(ValueError, match="Expected an operator"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "Add(acc", "Relu acc"])
+def test_broken_text_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Expected an epilogue"):
         parse(text)
 
 

@@ -51,7 +51,7 @@ def test_the_halo_around_every_position_is_readable_and_holds_no_element(
     for n, block in itertools.product(range(batch), range(layout.blocks(channels))):
         for y, x in itertools.product(range(-halo.top, height + halo.bottom), range(-halo.left, width + halo.right)):
             start = layout.offset(shape, n, block, y, x)
-            assert 0 <= start and start + layout.channel_block <= flat.size
+            assert start >= 0 and start + layout.channel_block <= flat.size
             if not (0 <= y < height and 0 <= x < width):
                 assert (flat[start : start + layout.channel_block] == layout.zero).all()
 

@@ -22,14 +22,14 @@ def graph(text: str) -> Graph:
     generator = np.random.default_rng(0)
     constants: dict[str, np.ndarray] = {}
     lines = ['graph "test"']
-    for line in dedent(text).strip().splitlines():
-        if (match := _BARE_CONSTANT.match(line.strip())) is not None:
+    for line in map(str.strip, text.splitlines()):
+        if (match := _BARE_CONSTANT.match(line)) is not None:
             kind = TensorType.parse(match[2])
             constants[match[1]] = generator.uniform(0.5, 1.5, kind.shape).astype(kind.dtype)
             if kind.elements <= 16:
                 line = f"{line} = {constants[match[1]].reshape(-1).tolist()}"
             else:
-                line = f"{line} = {fingerprint(constants[match[1]])}"
+                line = f"{line} = sha256:{fingerprint(constants[match[1]])}"
         lines.append(line)
     return parse_graph("\n".join(lines), constants).verify()
 
@@ -71,7 +71,7 @@ def apply(step: Pass, before: Graph | str) -> Graph:
 def assert_rewrites(step: Pass, before: str, after: str) -> Graph:
     """The pass turns one text into the other."""
     result = apply(step, before)
-    assert nodes(result) == nodes(after)
+    assert nodes(result) == nodes(after), f"found:\n{nodes(result)}"
     return result
 
 

@@ -37,7 +37,7 @@ def test_into_a_convolution() -> None:
         %c: float32[2,4,5,6] = Conv(%x, %w, %b) {{pads=[1, 1, 1, 1]}}
         %n: float32[2,4,5,6] = BatchNormalization(%c, %gamma, %beta, %mean, %var) {{epsilon=0.001}}
         return %n""",
-        "%n = Conv(%x, %w_1, %b_1) {pads=[1, 1, 1, 1]}",
+        "%n = Conv(%x, %w, %b) {pads=[1, 1, 1, 1]}",
     )
 
 
@@ -48,7 +48,7 @@ def test_a_bias_appears_where_there_was_none() -> None:
         %c: float32[2,4,3,4] = Conv(%x, %w)
         %n: float32[2,4,3,4] = BatchNormalization(%c, %gamma, %beta, %mean, %var)
         return %n""",
-        "%n = Conv(%x, %w_1, %c.bias)",
+        "%n = Conv(%x, %w, %c.bias)",
     )
 
 
@@ -91,7 +91,7 @@ def test_into_a_matrix_product() -> None:
         %c: float32[3,4] = Gemm(%x, %w)
         %n: float32[3,4] = BatchNormalization(%c, %gamma, %beta, %mean, %var)
         return %n""",
-        "%n = Gemm(%x, %w_1, %c.bias)",
+        "%n = Gemm(%x, %w, %c.bias)",
     )
 
 
@@ -109,7 +109,7 @@ def test_scales_and_shifts_of_channels_fold_too() -> None:
         %m: float32[1,4,3,4] = Mul(%s, %factor)
         %h: float32[1,4,3,4] = Mul(%half, %m)
         return %h""",
-        "%h = Conv(%x, %w_1_1_1, %c.bias_1_1)",
+        "%h = Conv(%x, %w, %c.bias)",
     )
 
 

@@ -147,7 +147,7 @@ def test_matrix_products() -> None:
         %m: float32[3,4] = Mul(%s, %p)
         %y: float32[3,4] = Relu(%m)
         return %y""",
-        '%y = FusedGemm(%a, %w, %g.constant, %r, %p_2) {epilogue="Relu(Mul(Add(acc, r0), r1))"}',
+        '%y = FusedGemm(%a, %w, %c, %r, %p) {epilogue="Relu(Mul(Add(acc, r0), r1))"}',
     )
 
 
@@ -172,7 +172,7 @@ def test_what_has_no_producer_becomes_chains() -> None:
         %b: float32[1,3,4,4] = Add(%a, %z)
         %c: float32[1,3,4,4] = Relu(%b)
         return %c""",
-        '%c = Elementwise(%x, %z, %k_1) {expression="Relu(Add(Mul(acc, r1), r0))"}',
+        '%c = Elementwise(%x, %z, %k) {expression="Relu(Add(Mul(acc, r1), r0))"}',
     )
 
 
