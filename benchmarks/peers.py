@@ -42,13 +42,17 @@ def reference(model: Model) -> np.ndarray:
         return model.module(torch.from_numpy(model.image)).numpy()[0]
 
 
+def largest_error(logits: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference as a share of the expected range; infinite where the shapes differ, NaN where a logit is."""
+    if logits.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(logits - expected).max() / np.ptp(expected))
+
+
 def start_engine(name: str, assignment: Assignment, expected: np.ndarray) -> tuple[Worker, Timing]:
     """A prepared engine whose logits were found right; WorkerError where they are not, or it cannot run at all."""
     worker = Worker(assignment, Path(assignment.folder) / f"{name}.log")
-    logits = np.asarray(worker.prepared["logits"], np.float32)
-    error = float("inf")
-    if logits.shape == expected.shape:
-        error = float(np.abs(logits - expected).max() / np.ptp(expected))
+    error = largest_error(np.asarray(worker.prepared["logits"], np.float32), expected)
     if not error <= TOLERANCE[assignment.precision]:
         worker.close()
         raise WorkerError(
@@ -86,7 +90,10 @@ def measure_model(
 ) -> Table:
     """Prepare and check every engine, then time them round by round, each round starting with another engine."""
     expected = reference(model)
+    # Written here, so that no engine's process has to.
     model.onnx()
+    if precision == "int8":
+        model.quantized_onnx()
     table = Table(model.name, count_macs(zoo.skeleton(model.name), model.network.input_shape))
     running: list[tuple[Worker, Timing]] = []
     try:
@@ -98,18 +105,23 @@ def measure_model(
             except WorkerError as error:
                 table.absent[name] = str(error)
                 progress.print(f"  {ENGINES[name].title}: {error}")
-        table.timings = [timing for _, timing in running]
         with held(lock):
             for index in range(rounds):
                 progress.print(f"{model.network.title}: round {index + 1} of {rounds}", end="\r")
                 start = index % len(running) if running else 0
                 for worker, timing in running[start:] + running[:start]:
                     time.sleep(PAUSE)
-                    timing.turns.append(worker.turn("forward", calls_a_turn(worker.prepared["call_seconds"]), clock))
+                    try:
+                        timing.turns.append(worker.turn("forward", calls_a_turn(worker.prepared["call_seconds"]), clock))
+                    except WorkerError as error:
+                        table.absent[timing.engine] = str(error)
+                        worker.close()
+                running = [pair for pair in running if pair[1].engine not in table.absent]
                 if limits is not None:
                     for rate in limits[1].values():
                         rate.turns.append(limits[0].turn(rate.name, 1, clock))
             progress.print()
+        table.timings = [timing for _, timing in running]
     finally:
         for worker, _ in running:
             worker.close()

@@ -5,6 +5,7 @@ finds its cores and threads set before it is first imported. Parent and worker s
 worker first tells what it prepared, then answers each `{"subject": ..., "calls": n, "clock": ...}` with the n times it took.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -14,11 +15,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import machine
+
+if TYPE_CHECKING:
+    from benchmarks.engines import Model
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 """Wall time is what a user waits. CPU time leaves out what other programs took; it is honest for one thread only."""
@@ -42,6 +47,17 @@ class Turn:
 
     seconds: list[float]
     interruptions: int
+
+
+@dataclass(frozen=True)
+class Forward:
+    """An engine's callable, and the model whose image it may read in place: that must live as long."""
+
+    run: Callable[[], NDArray[np.float32]]
+    model: "Model"
+
+    def __call__(self) -> NDArray[np.float32]:
+        return self.run()
 
 
 class WorkerError(Exception):
@@ -74,8 +90,9 @@ class Worker:
     def turn(self, subject: str, calls: int, clock: str = "wall") -> Turn:
         """One untimed call, which brings the engine's own data back into the caches, then `calls` timed ones."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"subject": subject, "calls": calls, "clock": clock}) + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # a worker that has died is told apart by its silence
+            self._process.stdin.write(json.dumps({"subject": subject, "calls": calls, "clock": clock}) + "\n")
+            self._process.stdin.flush()
         return Turn(**self._answer())
 
     def _answer(self) -> dict[str, Any]:
@@ -94,7 +111,8 @@ class Worker:
     def close(self) -> None:
         """End the process; an idle worker ends by itself when its input closes."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -123,7 +141,7 @@ def prepare(assignment: Assignment) -> tuple[dict[str, Callable[[], object]], di
         raise WorkerError(f"has no {assignment.precision} adapter here")
     model = engines.Model(assignment.model, Path(assignment.folder), assignment.seed)
     start = time.perf_counter()
-    run = engine().prepare(model, assignment.precision, len(assignment.cores))
+    run = Forward(engine().prepare(model, assignment.precision, len(assignment.cores)), model)
     prepared = time.perf_counter() - start
     logits = np.asarray(run(), np.float32).reshape(1, -1)
     start = time.perf_counter()

@@ -1,8 +1,8 @@
 """The editor: a graph opened for local changes, closed into a new graph.
 
-Rewriting replaces a node and what only it needed by new nodes, many times. The editor keeps readers, names, types and outputs
-consistent through each replacement, and leaves ordering to the end, where the nodes are sorted topologically and otherwise stay as
-they stood. The graph it was opened from is never touched.
+Rewriting replaces a node and what only it needed by new nodes, many times. The editor keeps readers, names, types and
+outputs consistent through each replacement, and leaves ordering to the end, where the nodes are sorted topologically and
+otherwise stay as they stood. The graph it was opened from is never touched.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ Results = Value | tuple[Value, ...]
 class Editor:
     """A graph opened for changes. ``editor.Conv(x, w, b, pads=(1, 1, 1, 1))`` adds a node and returns its result.
 
-    Operands are values, numpy arrays (which become constants) or None (omitted); attributes that are None stay unset. ``name``
-    is the name the node would like, by default that of the node being replaced; it is made unique. Several results come as a tuple,
-    ``results`` says how many where the operator table cannot know.
+    Operands are values, numpy arrays (which become constants) or None (omitted); attributes that are None stay unset.
+    ``name`` is the name the node would like, by default that of the node being replaced; it is made unique. Several results
+    come as a tuple, ``results`` says how many where the operator table cannot know.
 
     Nodes are known by the order of their creation, their *serial number*, because names change hands.
     """
@@ -109,7 +109,7 @@ class Editor:
             self._node_names.add(node.name)
             self._insert(node)
 
-    # -- looking around -----------------------------------------------------------------------------------------------------
+    # -- looking around ----------------------------------------------------------------------------------------------------
 
     def value(self, name: str) -> Value:
         """The value of that name."""
@@ -156,7 +156,7 @@ class Editor:
         """Where a node stands."""
         return self._positions[serial], serial
 
-    # -- adding ---------------------------------------------------------------------------------------------------------------
+    # -- adding ------------------------------------------------------------------------------------------------------------
 
     def constant(self, array: np.ndarray, name: str = "constant") -> Value:
         """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique."""
@@ -202,16 +202,16 @@ class Editor:
 
         return add
 
-    # -- replacing --------------------------------------------------------------------------------------------------------------
+    # -- replacing ---------------------------------------------------------------------------------------------------------
 
     def replace(self, serial: int, build: Callable[[], Results | None]) -> tuple[int, ...] | None:
         """Replaces the results of a node by what ``build`` returns, and removes what nobody needs any more.
 
         Results at the end that nobody reads may be left out.
 
-        Names stay: a new value takes the name of the one it stands for, and outputs of the graph keep theirs always. Returns the
-        nodes to look at again, or None when ``build`` returned None or the graph cannot do without the node: an Identity that gives
-        an input, a constant or another output its second name.
+        Names stay: a new value takes the name of the one it stands for, and outputs of the graph keep theirs always. Returns
+        the nodes to look at again, or None when ``build`` returned None or the graph cannot do without the node: an Identity
+        that gives an input, a constant or another output its second name.
 
         Raises GraphError when the replacement has another type.
         """
@@ -221,8 +221,7 @@ class Editor:
         results = build()
         made = (results,) if isinstance(results, Value) else results
         if made is None or not self._may_replace(root, made):
-            for added in reversed(self._added):
-                self._remove(added)
+            self._take_back()
             return None
         touched: list[str] = []
         for old, new in zip(root.outputs, made, strict=False):
@@ -238,6 +237,13 @@ class Editor:
             again += self.reader_serials(name)
         self.changed = True
         return tuple(dict.fromkeys(again))
+
+    def _take_back(self) -> None:
+        """Drops what was added for a replacement that does not happen."""
+        for serial in reversed(self._added):
+            self._remove(serial)
+        for name in self._constant_wishes:
+            del self.constants[name], self.types[name]
 
     def _may_replace(self, root: Node, made: tuple[Value, ...]) -> bool:
         unmade = [name for name in root.outputs[len(made) :] if self._readers.get(name) or name in self.outputs]
@@ -269,15 +275,12 @@ class Editor:
         self.outputs = [new.name if name == old else name for name in self.outputs]
         is_new = self._producers.get(new.name) in self._added
         if is_new or old in self.graph.outputs:
-            # The old node gives its name away before it goes.
-            serial = self._producers.pop(old)
-            spare = _unique(f"{old}.replaced", self.types)
-            self.types[spare] = self.types.pop(old)
-            self._producers[spare] = serial
-            node = self.nodes[serial]
-            self.nodes[serial] = replace(node, outputs=tuple(spare if name == old else name for name in node.outputs))
+            kind = self.types[old]
+            self._rename(old, _unique(f"{old}.replaced", self.types))  # the old node gives its name away before it goes
             self._rename(new.name, old)
             self._renamed[new.name] = old
+            if new.type.quant is None and new.type.layout is None:
+                self.types[old] = kind  # what passes decided about the value stays true
             touched.append(old)
         else:
             touched.append(new.name)
@@ -315,7 +318,7 @@ class Editor:
                 for reader in tuple(self.reader_serials(name)):
                     self._change_inputs(reader, name, wish)
 
-    # -- inserting and removing -------------------------------------------------------------------------------------------------
+    # -- inserting and removing --------------------------------------------------------------------------------------------
 
     def _insert(self, node: Node) -> int:
         serial, self._serial = self._serial, self._serial + 1
@@ -366,22 +369,18 @@ class Editor:
                 self._remove_dead(serial)
                 self.changed = True
 
-    # -- closing ------------------------------------------------------------------------------------------------------------------
+    # -- closing -----------------------------------------------------------------------------------------------------------
 
     def close(self) -> Graph:
         """The new graph; the old one itself where nothing was changed."""
         if not self.changed:
             return self.graph
         nodes = tuple(self.nodes[serial] for serial in self._in_order())
-        return self.graph.replace(
-            outputs=tuple(self.outputs), nodes=nodes, types=self.types, constants=self.constants
-        ).pruned()
+        return self.graph.replace(outputs=tuple(self.outputs), nodes=nodes, types=self.types, constants=self.constants).pruned()
 
     def _in_order(self) -> list[int]:
         """Topological order; among the nodes that could come next, the one that stood first."""
-        waiting = {
-            serial: len({name for name in node.inputs if name in self._producers}) for serial, node in self.nodes.items()
-        }
+        waiting = {serial: len({name for name in node.inputs if name in self._producers}) for serial, node in self.nodes.items()}
         ready = [self.position(serial) for serial, count in waiting.items() if not count]
         heapq.heapify(ready)
         order: list[int] = []

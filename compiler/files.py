@@ -20,7 +20,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise TapdotError(f"Could not write {path}: {error.strerror or error}. Free some space or choose another place.") from error
+        raise TapdotError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from tapdot.compiler.errors import GraphError
 from tapdot.compiler.types import TensorType
 
 if TYPE_CHECKING:
-    from torch import nn
+    from tapdot.compiler.interpreter import GraphModule
 
 Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -163,7 +163,7 @@ class Graph:
 
         return print_graph(self)
 
-    def to_torch(self) -> nn.Module:
+    def to_torch(self) -> GraphModule:
         """An ``nn.Module`` over the same weights: the differentiable reference; see ``compiler.interpreter``."""
         from tapdot.compiler.interpreter import GraphModule
 
@@ -251,9 +251,7 @@ class GraphBuilder:
 
     def build(self, outputs: Iterable[str]) -> Graph:
         """The finished graph; what the outputs do not need is left out."""
-        return Graph(
-            self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.types, self.constants
-        ).pruned()
+        return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.types, self.constants).pruned()
 
 
 def _unique(name: str, taken: Mapping[str, Any] | set[str]) -> str:

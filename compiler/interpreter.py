@@ -123,9 +123,9 @@ def unmangled(name: str) -> str:
 class GraphModule(nn.Module):
     """A graph as a torch module, to differentiate, prune and train.
 
-    Float constants are parameters, named by :func:`mangled`; integers and the running statistics of batch norms are buffers; static
-    operands (shapes, bounds) stay in the graph. In ``train()`` mode batch norms use and update batch statistics and dropouts drop.
-    ``weights()`` and ``to_graph()`` bring the arrays back by name.
+    Float constants are parameters, named by :func:`mangled`; integers and the running statistics of batch norms are buffers;
+    static operands (shapes, bounds) stay in the graph. In ``train()`` mode batch norms use and update batch statistics and
+    dropouts drop. ``weights()`` and ``to_graph()`` bring the arrays back by name.
     """
 
     def __init__(self, graph: Graph) -> None:

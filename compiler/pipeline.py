@@ -1,8 +1,8 @@
 """Passes and how they are run: options, phases, checks between passes, and the record of what happened.
 
-A pass is a frozen dataclass whose fields are its options. A recipe is a tuple of phases, and a phase names the passes it applies in
-order. The runner verifies the graph after every pass, checks what the pass says it needs and gives, and where asked writes every
-graph to a folder and compares the reference's answers on both sides.
+A pass is a frozen dataclass whose fields are its options. A recipe is a tuple of phases, and a phase names the passes it
+applies in order. The runner verifies the graph after every pass, checks what the pass says it needs and gives, and where asked
+writes every graph to a folder and compares the reference's answers on both sides.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Outcome:
 def run(graph: Graph, recipe: Sequence[Phase], *, dump: Path | None = None, check: bool = False, seed: int = 0) -> Outcome:
     """Runs every phase of a recipe over a graph.
 
-    ``dump`` is a folder that gets the graph as it came, after every pass that changed it and after every phase, in numbered files.
-    ``check`` runs the reference on the same seeded inputs before and after every pass that changed the graph.
+    ``dump`` is a folder that gets the graph as it came, after every pass that changed it and after every phase, in numbered
+    files. ``check`` runs the reference on the same seeded inputs before and after every pass that changed the graph.
 
     Raises TapdotError, naming the pass, where the answer moved by more than the pass's tolerance, and GraphError where the graph
     breaks a rule or lacks what a pass requires or promised.
@@ -226,8 +226,8 @@ class _Reference:
             worst = relative_error(old, new)
             if not worst <= step.tolerance:
                 raise TapdotError(
-                    f"The pass {step.name!r} in the phase {phase.name!r} changed the answer: output {name!r} differs by {worst:.3g} "
-                    f"of its largest magnitude, and the pass may change it by {step.tolerance:.3g}."
+                    f"The pass {step.name!r} in the phase {phase.name!r} changed the answer: output {name!r} differs "
+                    f"by {worst:.3g} of its largest magnitude, and the pass may change it by {step.tolerance:.3g}."
                 )
             error = max(error, worst)
         return error

@@ -184,7 +184,8 @@ def rule(pattern: Apply, function: Callable[..., Results | None]) -> Rule:
     parameters = tuple(inspect.signature(function).parameters)
     for name in parameters:
         if name not in known:
-            raise ValueError(f"Expected the captures {', '.join(sorted(known))}, found parameter {name!r}; name it in the pattern.")
+            captures = ", ".join(sorted(known))
+            raise ValueError(f"Expected the captures {captures}, found parameter {name!r}; name it in the pattern.")
     return Rule(pattern, function, parameters, _depth(pattern))
 
 
@@ -262,9 +263,7 @@ def _match_node(editor: Editor, pattern: Apply, serial: int, match: _Match) -> I
         yield from _match_operands(editor, pattern.operands, node.inputs[::-1], match)
 
 
-def _match_operands(
-    editor: Editor, patterns: Sequence[Pattern], names: Sequence[str], match: _Match
-) -> Iterator[_Match]:
+def _match_operands(editor: Editor, patterns: Sequence[Pattern], names: Sequence[str], match: _Match) -> Iterator[_Match]:
     """Every way in which a row of patterns fits a row of operands."""
     if not patterns:
         if not any(names):

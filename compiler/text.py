@@ -7,9 +7,9 @@
     %y: float32[1,4,8,8] = Conv(%x, %w, %b) {pads=[1, 1, 1, 1]}  # node "conv_1"
     return %y
 
-A name of letters, digits and ``_ . / -`` stands bare after ``%``, any other as a JSON string; ``_`` is an omitted operand or result.
-Attributes and small constants are JSON, in row-major order; a larger constant is named by the hash of its bytes and comes from
-elsewhere when the text is parsed. The node's name is left out where it equals that of its first result.
+A name of letters, digits and ``_ . / -`` stands bare after ``%``, any other as a JSON string; ``_`` is an omitted operand or
+result. Attributes and small constants are JSON, in row-major order; a larger constant is named by the hash of its bytes and
+comes from elsewhere when the text is parsed. The node's name is left out where it equals that of its first result.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "True": "true"
 def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) -> Graph:
     """The graph that prints as ``text``; ``constants`` gives the arrays that the text names by hash only.
 
-    Raises GraphError with the line's number and the line where the text cannot be read, and where a constant is missing or differs
-    from its type or hash. The graph itself is not verified.
+    Raises GraphError with the line's number and the line where the text cannot be read, and where a constant is missing or
+    differs from its type or hash. The graph itself is not verified.
     """
     name: str | None = None
     inputs: list[str] = []

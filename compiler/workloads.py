@@ -17,8 +17,8 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 def workload_of(graph: Graph, node: Node, layouts: bool = True) -> Workload:
     """What a kernel for this node has to compute.
 
-    Static operands (shapes, axes, ...) become attributes ``static_<index>`` and stop being operands: their values are part of
-    the code. ``layouts`` False leaves the physical types out, for asking which families could serve.
+    The values of static operands (shapes, axes, ...) become attributes ``static_<index>``: they are part of the code, and no
+    argument of the kernel. ``layouts`` False leaves the physical types out, for asking which families could serve.
     """
     operator = lookup(node.op)
     attributes: dict[str, Scalar] = dict(node.attributes)  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ def workload_of(graph: Graph, node: Node, layouts: bool = True) -> Workload:
         kind = graph.type(name)
         if operator.is_static(index):
             attributes[f"static_{index}"] = tuple(graph.constants[name].reshape(-1).tolist())
-            inputs.append(None)
+            inputs.append(Operand(kind.shape, kind.dtype, None, constant=True))
             continue
         inputs.append(Operand(kind.shape, kind.dtype, kind.layout if layouts else None, name in graph.constants))
     outputs = tuple(

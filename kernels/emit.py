@@ -8,7 +8,7 @@ from typing import Any
 
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Layout
-from tapdot.kernels.tvm_adapter import Buffer, T, tirx, tvm
+from tapdot.kernels.tvm_adapter import ON_STACK, Buffer, T, tirx, tvm
 
 Value = Any
 """A TIR expression or a Python int."""
@@ -81,13 +81,18 @@ def broadcasts(isa: Isa, buffer: Buffer, offset: Value, count: int) -> list[Valu
     return [T.Bind(splat(buffer[offset + index], isa.lanes)) for index in range(count)]
 
 
+def local_buffer(size: int, dtype: str) -> Buffer:
+    """A small array for intermediate values; where it is only indexed by constants, LLVM keeps it in registers."""
+    return T.alloc_buffer((size,), dtype, scope="local", annotations=ON_STACK)
+
+
 class Registers:
     """An array of vectors that lives in registers: it is only ever indexed by Python ints."""
 
     def __init__(self, count: int, lanes: int, dtype: str = "float32") -> None:
         self.lanes = lanes
         self.count = count
-        self._buffer = T.alloc_buffer((count * lanes,), dtype, scope="local")
+        self._buffer = local_buffer(count * lanes, dtype)
 
     def __getitem__(self, index: int) -> Value:
         return self._buffer[ramp(index * self.lanes, self.lanes)]

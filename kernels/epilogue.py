@@ -28,36 +28,26 @@ def emit(expression: Expression, operands: Mapping[str, Value], isa: Isa, lanes:
     ``operands`` gives a vector for every leaf; literals become vectors here. Raises KeyError for an operator without an emitter
     (see :func:`supported_operators`).
     """
-    return _evaluate(vector_math.statements(isa), expression, operands, lanes)
-
-
-def emit_expression(expression: Expression, operands: Mapping[str, Value], isa: Isa) -> Value:
-    """The same over scalars, as one expression instead of statements: for tensor expressions."""
-    names = sorted(operands)
-
-    def whole(m: Arithmetic, *values: Value) -> Value:
-        return _evaluate(m, expression, dict(zip(names, values, strict=True)), 1)
-
-    return vector_math.as_expression(isa, whole, *(operands[name] for name in names))
-
-
-def supported_operators() -> frozenset[str]:
-    """Operators an expression may apply."""
-    return frozenset(_EMITTERS)
-
-
-def _evaluate(m: Arithmetic, expression: Expression, operands: Mapping[str, Value], lanes: int) -> Value:
-    if isinstance(expression, Leaf):
-        return operands[expression.name]
+    m = vector_math.statements(isa)
 
     def number(value: float) -> Value:
         literal = T.float32(value)
         return literal if lanes == 1 else T.broadcast(literal, lanes)
 
-    def apply(op: str, arguments: Sequence[Value], attributes: Mapping[str, float | int | str]) -> Value:
-        return m.share(_EMITTERS[op](m, *arguments, **attributes))
+    def visit(op: str, arguments: Sequence[Value], attributes: Mapping[str, float | int | str]) -> Value:
+        return apply(m, op, arguments, attributes)
 
-    return evaluate(_specialized(expression), operands, apply, number)
+    return evaluate(_specialized(expression), operands, visit, number)
+
+
+def apply(m: Arithmetic, op: str, operands: Sequence[Value], attributes: Mapping[str, float | int | str]) -> Value:
+    """One operator by name; raises KeyError for one without an emitter."""
+    return m.share(_EMITTERS[op](m, *operands, **attributes))
+
+
+def supported_operators() -> frozenset[str]:
+    """Operators an expression may apply."""
+    return frozenset(name for name in _EMITTERS if not name.startswith("_"))
 
 
 def _specialized(expression: Expression) -> Expression:
@@ -89,7 +79,7 @@ _EMITTERS |= {
     "Mul": lambda m, a, b: a * b,
     "Div": lambda m, a, b: a / b,
     "Pow": vector_math.power,
-    "Neg": lambda m, x: m.from_bits(m.bits(x) ^ m.like(m.bits(x), -(2**31))),
+    "Neg": lambda m, x: m.negate(x),
     "Abs": lambda m, x: m.absolute(x),
     "Reciprocal": lambda m, x: m.like(x, 1.0) / x,
     "Identity": lambda m, x: x,

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -42,7 +43,7 @@ Expr = tirx.Expr if hasattr(tirx, "Expr") else object
 PrimFunc = tirx.PrimFunc
 Buffer = tirx.Buffer
 
-__all__ = ["Buffer", "IRBuilder", "PrimFunc", "T", "codegen", "function", "object_code", "rpc", "tirx", "tvm"]
+__all__ = ["ON_STACK", "Buffer", "IRBuilder", "PrimFunc", "T", "assembly", "build", "codegen", "function", "object_code", "rpc", "tirx", "tvm"]
 
 
 @contextmanager
@@ -59,10 +60,23 @@ def function(symbol: str, finished: list[PrimFunc]) -> Iterator[None]:
     finished.append(builder.get())
 
 
+ON_STACK = {"disable_lower_builtin": True}
+"""Annotation of a small allocation that must stay on the stack, where LLVM turns it into registers; else it is a call at run time."""
+
+
+def build(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> Any:
+    """A TVM module with the machine code of some functions.
+
+    TVM's own reuse of storage is off: it would drop :data:`ON_STACK`, and kernels hold nothing but registers.
+    """
+    module = tvm.IRModule(dict(functions))
+    with tvm.transform.PassContext(config={"tirx.disable_storage_rewrite": True}):
+        return tvm.tirx.build(module, target=tvm.target.Target(llvm_target))
+
+
 def object_code(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> bytes:
     """Machine code of some functions as one relocatable object file."""
-    module = tvm.IRModule({name: body for name, body in functions.items()})
-    built = tvm.tirx.build(module, target=tvm.target.Target(llvm_target))
+    built = build(functions, llvm_target)
     handle, path = tempfile.mkstemp(suffix=".o")
     os.close(handle)
     try:
@@ -74,5 +88,4 @@ def object_code(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) 
 
 def assembly(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> str:
     """Assembly text of some functions, to read and to feed to llvm-mca."""
-    module = tvm.IRModule({name: body for name, body in functions.items()})
-    return str(tvm.tirx.build(module, target=tvm.target.Target(llvm_target)).inspect_source("asm"))
+    return str(build(functions, llvm_target).inspect_source("asm"))

@@ -7,7 +7,7 @@ before                                                  after
 ``MatMul(a, W)``, ``W [K, N]``                         ``Gemm(a, W)``; with leading axes between two reshapes
 ``Add(Gemm(a, W), bias [N])``, also after a reshape    ``Gemm(a, W, bias)``
 ``ReduceMean(x)`` over the positions                   ``GlobalAveragePool(x)``, and a reshape without ``keepdims``
-``Squeeze``, ``Unsqueeze``, ``Reshape``, ``Flatten``   ``Flatten(x)`` where the result is ``[N, everything else]``, else ``Reshape``
+``Squeeze``, ``Unsqueeze``, ``Reshape``, ``Flatten``   ``Flatten(x)`` where the result is ``[N, all the rest]``, else ``Reshape``
 ``Sum``, ``Mean``, ``Max``, ``Min`` of many            nodes of two operands
 ``Sub(x, c)``, ``Div(x, c)``                           ``Add(x, -c)``, ``Mul(x, 1/c)``
 ``Clip(x, 0)``, ``Max(x, 0)``                          ``Relu(x)``

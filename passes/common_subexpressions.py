@@ -11,8 +11,8 @@ After::
     %a = Relu(%x)
     %c = Add(%a, %a)
 
-Constants of equal type and bytes count as equal operands, so that equal convolutions with weights stored twice meet too. They stay
-separate constants: layers that only start out equal must not be tied together by training.
+Constants of equal type and bytes count as equal operands, so that equal convolutions with weights stored twice meet too. They
+stay separate constants: layers that only start out equal must not be tied together by training.
 
 Legal where
   1. operators, operands and attributes agree, a default written out or not; operands of Add and Mul in either order,

@@ -10,10 +10,10 @@ from tapdot.compiler.rewrite import Value
 
 
 def as_channels(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The ``[C]`` vector that an array stands for when it broadcasts along axis 1 of ``shape`` only; None where it varies elsewhere.
+    """The ``[C]`` vector that an array stands for when it broadcasts along axis 1 of ``shape`` only; else None.
 
-    One element counts: it is the same for every channel. Shapes are ``[C, 1, 1]`` or ``[1, C, 1, 1]`` for ``shape [N, C, H, W]``,
-    ``[C]`` or ``[1, C]`` for ``[N, C]``.
+    One element counts: it is the same for every channel. Others are ``[C, 1, 1]`` or ``[1, C, 1, 1]`` beside a ``shape`` of
+    ``[N, C, H, W]``, ``[C]`` or ``[1, C]`` beside ``[N, C]``.
     """
     if len(shape) < 2 or array.ndim > len(shape):
         return None

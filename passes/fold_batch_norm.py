@@ -18,8 +18,8 @@ and so is the producer, hence with ``factor = gamma / sqrt(var + epsilon)``::
     w_folded[c] = factor[c] * w[c]        b_folded[c] = factor[c] * (b[c] - mean[c]) + beta[c]
 
 computed in float64 and rounded once. ``Mul`` and ``Add`` by a constant vector of channels are the cases ``(factor, 0)`` and
-``(1, shift)``. A batch norm that has no producer to go into becomes a Mul and an Add, and chains of these become one of each, which
-later fuse with their neighbours.
+``(1, shift)``. A batch norm that has no producer to go into becomes a Mul and an Add, and chains of these become one of each,
+which later fuse with their neighbours.
 
 Legal where
   1. the producer is a convolution, transposed convolution or matrix product with constant weights and bias,
@@ -47,8 +47,7 @@ CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
 
 
 def _no_batch_norm(graph: Graph) -> str | None:
-    found = next((node for node in graph.nodes if node.op == "BatchNormalization"), None)
-    return found and f"node {found.name!r} is a batch norm"
+    return next((f"node {node.name!r} is a batch norm" for node in graph.nodes if node.op == "BatchNormalization"), None)
 
 
 NO_BATCH_NORM = Property("a graph without batch norms", _no_batch_norm)
@@ -71,7 +70,7 @@ class FoldBatchNorm(Pass):
 
 def statistics(norm: Application) -> tuple[np.ndarray, np.ndarray] | None:
     """Factor and shift of a batch norm in float64, each ``[C]``; None where they are computed at run time."""
-    gamma, beta, mean, variance = (operand and operand.array for operand in norm.operands[1:5])
+    gamma, beta, mean, variance = (None if operand is None else operand.array for operand in norm.operands[1:5])
     if gamma is None or beta is None or mean is None or variance is None:  # (3)
         return None
     with np.errstate(all="ignore"):
@@ -178,9 +177,7 @@ def _wide(*constants: Value) -> tuple[np.ndarray, ...]:
     return tuple(constant.array.astype(np.float64) for constant in constants if constant.array is not None)
 
 
-def _if_finite(
-    new: Editor, root: Application, x: Value, array: np.ndarray, build: Callable[[Value], Value]
-) -> Value | None:
+def _if_finite(new: Editor, root: Application, x: Value, array: np.ndarray, build: Callable[[Value], Value]) -> Value | None:
     """Builds with a constant, unless it is not finite (4) or the nodes broadcast ``x``."""
     rounded = array.astype(x.dtype)
     if not x.dtype.startswith("float") or x.shape != root.result.shape or not is_finite(rounded):

@@ -13,8 +13,8 @@ After::
 Legal where
   1. every operand is a constant, or the operator (Shape, Size) reads types only,
   2. no result is an output of the graph, which keeps a node that makes it,
-  3. the result is at most ``max_bytes`` large, or no larger than the constants it is made from: an Expand of one number over a whole
-     plane is better computed than stored.
+  3. the result is at most ``max_bytes`` large, or no larger than the constants it is made from: an Expand of one number over
+     a whole plane is better computed than stored.
 """
 
 from __future__ import annotations

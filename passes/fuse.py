@@ -10,9 +10,9 @@ After::
 
     %y = FusedConv(%x, %w, %b, %shortcut) {... epilogue="Relu(Add(acc, r0))"}
 
-Afterwards every convolution with constant weights is a ``FusedConv``, every matrix product with a constant matrix a ``FusedGemm``, and
-what is left of float element-wise work is in ``Elementwise`` chains, so that lowering sees one form. A chain may read the
-accumulator several times (``Mul(acc, Sigmoid(acc))``), and equal parts are computed once.
+Afterwards every convolution with constant weights is a ``FusedConv``, every matrix product with a constant matrix a
+``FusedGemm``, and what is left of float element-wise work is in ``Elementwise`` chains, so that lowering sees one form. A
+chain may read the accumulator several times (``Mul(acc, Sigmoid(acc))``), and equal parts are computed once.
 
 An element-wise node E joins the producer P of one of its operands where
   1. P is a FusedConv, a FusedGemm or an Elementwise, and E computes in float32,
@@ -41,9 +41,9 @@ from tapdot.compiler.operators.fused import parsed
 from tapdot.compiler.pipeline import Notes, Pass, Property
 from tapdot.compiler.rewrite import Application, Editor, Rule, Value, constant, op, optional, rest, rewrite, rule, values
 from tapdot.kernels.expression import ACCUMULATOR, Apply, Expression, Leaf, Number, leaves, substitute
-from tapdot.passes.resolve_windows import EXPLICIT_WINDOWS
 from tapdot.passes.constants import as_channels, channel_shape
 from tapdot.passes.fold_batch_norm import NO_BATCH_NORM
+from tapdot.passes.resolve_windows import EXPLICIT_WINDOWS
 
 HOSTS = ("FusedConv", "FusedGemm")
 NOT_EXPRESSIONS = frozenset({"Identity", "Elementwise"})
@@ -52,9 +52,9 @@ ELEMENTWISE = tuple(name for name, entry in registered().items() if entry.elemen
 
 def _unfused(graph: Graph) -> str | None:
     for node in graph.nodes:
-        if node.op == "Conv" and node.operand(1) in graph.constants and graph.type(node.output).dtype == "float32":
-            if all(name in graph.constants for name in node.inputs[1:] if name):
-                return f"convolution {node.name!r} is not fused"
+        is_known = all(name in graph.constants for name in node.inputs[1:] if name)
+        if node.op == "Conv" and is_known and graph.type(node.output).dtype == "float32":
+            return f"convolution {node.name!r} is not fused"
     return None
 
 
@@ -85,14 +85,12 @@ class Fuse(Pass):
 
     def rules(self) -> tuple[Rule, ...]:
         """In the order they are tried at a node."""
-        x, w, b = *values("x w"), optional(constant("b"))
-        host = op.FusedConv(x, w, b, epilogue=ACCUMULATOR).named("host")
-        gemm = op.FusedGemm(x, w, b, epilogue=ACCUMULATOR).named("host")
+        x, w, b = values("x"), constant("w"), optional(constant("b"))
+        host = op[HOSTS](x, w, b, epilogue=ACCUMULATOR).named("host")
         return (
-            rule(op.Conv(x, constant("w"), b), fused_conv),
-            rule(op.Gemm(x, constant("w"), optional(values("c"))), fused_gemm),
+            rule(op.Conv(x, w, b), fused_conv),
+            rule(op.Gemm(x, w, optional(values("c"))), fused_gemm),
             rule(op.Add(host, constant("shift")), shift_into_bias),
-            rule(op.Add(gemm, constant("shift")), shift_into_bias),
             rule(op[ELEMENTWISE](rest("operands")), to_elementwise),
             rule(op.Elementwise(rest("operands")), self.join_elementwise),
             rule(op.Elementwise(rest("operands")), self.join_host),

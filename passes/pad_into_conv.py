@@ -13,8 +13,9 @@ Legal where
   1. the border is constant, on spatial axes only, and cuts nothing off,
   2. into a convolution: the border is zero,
   3. into an average pool: the border is zero and counts, so the pool has no padding of its own that does not,
-  4. into a max pool, whose padding never wins: the border is minus infinity (or the type's lowest number), or it is zero, no element is
-     negative, and every window holds an element.
+  4. into a max pool, whose padding never wins: the border is minus infinity (or the type's lowest number), or it is zero, no
+     element is negative, and every window holds an element,
+  5. a pool does not round its size up: whether it has a last window depends on where its own padding begins.
 
 Others may go on reading the padded value; then the Pad stays for them.
 """
@@ -76,9 +77,7 @@ def _sum(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def into_convolution(
-    new: Editor, x: Value, w: Value, b: Value | None, pad: Application, root: Application
-) -> Value | None:
+def into_convolution(new: Editor, x: Value, w: Value, b: Value | None, pad: Application, root: Application) -> Value | None:
     """Conv(Pad(x), w, b)."""
     around = border(pad)  # (1)
     if around is None or around.value != 0:  # (2)
@@ -91,13 +90,15 @@ def into_average_pool(new: Editor, x: Value, pad: Application, root: Application
     around = border(pad)  # (1)
     if around is None or around.value != 0 or (any(root.pads) and not root.count_include_pad):  # (3)
         return None
+    if root.ceil_mode:  # (5)
+        return None
     return new.add("AveragePool", [x], {**root.given, "pads": _sum(root.pads, around.pads), "count_include_pad": 1})
 
 
 def into_max_pool(new: Editor, x: Value, pad: Application, root: Application) -> Value | None:
     """MaxPool(Pad(x))."""
     around = border(pad)  # (1)
-    if around is None or not x.dtype.startswith("float"):
+    if around is None or root.ceil_mode or not x.dtype.startswith("float"):  # (5)
         return None
     pads = _sum(root.pads, around.pads)
     never_wins = around.value <= np.finfo(x.dtype).min

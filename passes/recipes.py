@@ -58,5 +58,6 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     """
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, 1, 0.4)
-        raise TapdotError(f"There is no recipe {name!r}." + (f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(RECIPES)}."))
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(RECIPES)}."
+        raise TapdotError(f"There is no recipe {name!r}. {hint}")
     return configure(RECIPES[name](), settings)

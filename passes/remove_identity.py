@@ -26,8 +26,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.rewrite import Application, Editor, Value, constant, op, optional, rest, rewrite, rule, values

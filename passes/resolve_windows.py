@@ -14,8 +14,8 @@ After::
 
 Legal where
   1. the shapes are known, so that ``auto_pad`` means one set of numbers,
-  2. for ``ceil_mode``: the window that hangs over reads only what would not count anyway, which holds for a max pool (padding never
-     wins) and for an average pool that does not count its padding; otherwise ``ceil_mode`` stays,
+  2. for ``ceil_mode``: the window that hangs over reads only what would not count anyway, which holds for a max pool (padding
+     never wins) and for an average pool that does not count its padding; otherwise ``ceil_mode`` stays,
   3. for a global pool: the one window covers the plane exactly.
 """
 
@@ -39,8 +39,8 @@ def is_explicit(node: Node) -> bool:
 
 
 def _implicit(graph: Graph) -> str | None:
-    found = next((node for node in graph.nodes if node.op in WINDOWED and not is_explicit(node)), None)
-    return found and f"node {found.name!r} leaves its window to defaults"
+    loose = (node for node in graph.nodes if node.op in WINDOWED and not is_explicit(node))
+    return next((f"node {node.name!r} leaves its window to defaults" for node in loose), None)
 
 
 EXPLICIT_WINDOWS = Property("explicit windows", _implicit)
@@ -74,14 +74,19 @@ def resolved(node: Application) -> Window:
 def explicit_convolution(new: Editor, operands: tuple[Value | None, ...], root: Application) -> Value | None:
     """Conv."""
     over = resolved(root)  # (1)
-    attributes = dict(strides=over.strides, pads=over.pads, dilations=over.dilations, group=root.group)
+    attributes = {"strides": over.strides, "pads": over.pads, "dilations": over.dilations, "group": root.group}
     return None if dict(root.given) == attributes else new.Conv(*operands, **attributes)
 
 
 def explicit_pool(new: Editor, x: Value, root: Application) -> Value | None:
     """MaxPool, AveragePool, LpPool."""
     over = resolved(root)  # (1)
-    attributes: dict[str, Any] = dict(kernel_shape=over.kernel, strides=over.strides, pads=over.pads, dilations=over.dilations)
+    attributes: dict[str, Any] = {
+        "kernel_shape": over.kernel,
+        "strides": over.strides,
+        "pads": over.pads,
+        "dilations": over.dilations,
+    }
     counts_padding = False
     if root.op == "AveragePool":
         del attributes["dilations"]

@@ -1,7 +1,8 @@
 """Random small convolutional networks for property tests.
 
-``graphs()`` is a hypothesis strategy: branches, concatenations, residuals, odd sizes, strides, uneven pads, groups, dilations, pools,
-gates and activations, in the operators an importer makes. Failing examples shrink to few nodes. ``random_graph(seed)`` makes one without hypothesis.
+``graphs()`` is a hypothesis strategy: branches, concatenations, residuals, odd sizes, strides, uneven pads, groups, dilations,
+pools, gates and activations, in the operators an importer makes. Failing examples shrink to few nodes. ``random_graph(seed)``
+makes one without hypothesis.
 """
 
 from __future__ import annotations

@@ -1,19 +1,25 @@
 """What every engine is asked to do, and the files of a network that engines read."""
 
+from __future__ import annotations
+
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
-from benchmarks import zoo
-from benchmarks.zoo import export
+from benchmarks.files import replace
+
+# An engine's process imports torch only to make a file that is not there yet: torch would bring its own threads along.
+if TYPE_CHECKING:
+    from torch import nn
+
+    from benchmarks.zoo import Network
 
 IMAGE_SEED = 1234
 CALIBRATION_SEED = 77
@@ -29,20 +35,33 @@ class Model:
     seed: int = 0
 
     @property
-    def network(self) -> zoo.Network:
+    def network(self) -> Network:
+        from benchmarks import zoo
+
         return zoo.NETWORKS[self.name]
 
     @cached_property
     def module(self) -> nn.Module:
+        from benchmarks import zoo
+
         return zoo.build(self.name, self.seed)
 
     @cached_property
     def image(self) -> NDArray[np.float32]:
         """The one input everything is run on: float32 [1, 3, H, W]."""
-        return zoo.seeded_images(1, self.network.input_size, IMAGE_SEED).numpy()
+        path = self.file(".image.npy")
+        if not path.is_file():
+            from benchmarks import zoo
+
+            pixels = zoo.seeded_images(1, self.network.input_size, IMAGE_SEED).numpy()
+            replace(path, lambda temporary: np.save(temporary, pixels))
+        image: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        return image
 
     def calibration(self) -> list[NDArray[np.float32]]:
         """Other images, to choose ranges by: never the one that is measured."""
+        from benchmarks import zoo
+
         images = zoo.seeded_images(CALIBRATION_IMAGES, self.network.input_size, CALIBRATION_SEED).numpy()
         return list(images[:, np.newaxis])
 
@@ -53,7 +72,11 @@ class Model:
     def onnx(self) -> Path:
         """The network as ONNX, batch norms folded; written on first use."""
         path = self.file(".onnx")
-        return path if path.is_file() else export.write_onnx(self.module, self.network.input_shape, path)
+        if path.is_file():
+            return path
+        from benchmarks.zoo.export import write_onnx
+
+        return write_onnx(self.module, self.network.input_shape, path)
 
     def quantized_onnx(self) -> Path:
         """The network as int8 ONNX in the QDQ form: per channel, symmetric weights, static ranges; written on first use."""
@@ -85,7 +108,7 @@ class Model:
             finally:
                 prepared.unlink(missing_ok=True)
 
-        return export.replace(path, write)
+        return replace(path, write)
 
 
 class Engine(ABC):
@@ -103,5 +126,6 @@ class Engine(ABC):
     def prepare(self, model: Model, precision: str, threads: int) -> Callable[[], NDArray[np.float32]]:
         """Load the network; the callable runs it once on `model.image` and returns the logits, float32 [1, classes].
 
-        What can be done once (reading the file, copying the input in where the API allows it) is done here.
+        What can be done once (reading the file, copying the input in where the API allows it) is done here. The
+        model outlives the callable, so its image may be read in place.
         """

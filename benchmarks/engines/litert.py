@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from benchmarks.engines.base import Engine, Model
-from benchmarks.zoo import export
+from benchmarks.files import replace
 
 
 class LiteRt(Engine):
@@ -35,6 +34,7 @@ def convert(model: Model) -> Path:
         return path
     try:
         import litert_torch
+        import torch
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"'{path}' does not exist yet and litert-torch, which writes it, is not installed: pip install litert-torch "
@@ -42,7 +42,7 @@ def convert(model: Model) -> Path:
             f"python -m benchmarks.engines.litert {model.name} --folder {model.folder} --seed {model.seed}"
         ) from error
     converted = litert_torch.convert(model.module, (torch.zeros(model.network.input_shape),))
-    return export.replace(path, lambda temporary: converted.export(str(temporary)))
+    return replace(path, lambda temporary: converted.export(str(temporary)))
 
 
 def main() -> None:

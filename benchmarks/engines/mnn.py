@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.engines.base import Engine, Model
-from benchmarks.zoo import export
+from benchmarks.files import replace
 
 # The converter's native entry point. The command `mnnconvert` around it would also install a logging package with pip
 # and report the conversion to a server.
@@ -24,8 +24,7 @@ class Mnn(Engine):
         interpreter = MNN.Interpreter(str(convert(model)))
         session = interpreter.createSession({"backend": "CPU", "numThread": threads, "precision": "high"})
         target = interpreter.getSessionInput(session)
-        shape = model.network.input_shape
-        image = MNN.Tensor(shape, MNN.Halide_Type_Float, model.image, MNN.Tensor_DimensionType_Caffe)
+        image = MNN.Tensor(model.image.shape, MNN.Halide_Type_Float, model.image, MNN.Tensor_DimensionType_Caffe)
         result = interpreter.getSessionOutput(session)
         logits = MNN.Tensor(
             result.getShape(),
@@ -54,4 +53,4 @@ def convert(model: Model) -> Path:
         options = ["-f", "ONNX", "--modelFile", source, "--MNNModel", str(temporary)]
         subprocess.run([sys.executable, "-c", CONVERT, *options], check=True, stdout=subprocess.DEVNULL)
 
-    return export.replace(path, write)
+    return replace(path, write)

@@ -1,9 +1,11 @@
 """ncnn in full float32, converted from ONNX by pnnx."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ncnn
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.engines.base import Engine, Model
-from benchmarks.zoo import export
+from benchmarks.files import replace
 
 
 class Ncnn(Engine):
@@ -43,7 +45,7 @@ def convert(model: Model) -> tuple[Path, Path]:
     if structure.is_file() and weights.is_file():
         return structure, weights
     source = model.onnx().resolve()
-    shape = ",".join(str(size) for size in model.network.input_shape)
+    shape = ",".join(str(size) for size in model.image.shape)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "network.onnx").symlink_to(source)
         pnnx = Path(sys.executable).with_name("pnnx")
@@ -55,6 +57,5 @@ def convert(model: Model) -> tuple[Path, Path]:
             stderr=subprocess.DEVNULL,
         )
         for made, kept in (("network.ncnn.bin", weights), ("network.ncnn.param", structure)):
-            content = (Path(folder) / made).read_bytes()
-            export.replace(kept, lambda temporary, content=content: temporary.write_bytes(content))  # type: ignore[misc]
+            replace(kept, partial(shutil.copyfile, Path(folder) / made))
     return structure, weights

@@ -6,13 +6,15 @@ python -m benchmarks.zoo.export resnet18 mobilenet_v2 --to models/ --seed 0
 import argparse
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from onnxscript import optimizer
 from torch import nn
+
+from benchmarks.files import replace
 
 OPSET = 18
 
@@ -66,18 +68,6 @@ def quiet_exporter() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def replace(path: Path, write: Callable[[Path], None]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then rename it: nobody ever sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 def main() -> None:

@@ -17,8 +17,10 @@ from tapdot.compiler.frontends.shapes import Dimension, fix_shapes
 from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node
 from tapdot.compiler.interpreter import evaluate_node
 from tapdot.compiler.operators import lookup, registered
+from tapdot.compiler.operators.shapes import ONNX_DTYPES
 from tapdot.compiler.types import TensorType
 
+ONNX_NUMBERS = {name: number for number, name in ONNX_DTYPES.items()}
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 
 
@@ -161,14 +163,17 @@ class _Importer:
         while len(outputs) > 1 and not outputs[-1]:
             outputs.pop()
         attributes = {entry.name: _plain(entry, node) for entry in node.attribute}
-        name = node.name or outputs[0]
+        name, op = node.name or outputs[0], node.op_type
+        if op == "CastLike":  # the element type it asks for is known, whatever the value
+            op, attributes = "Cast", {"to": ONNX_NUMBERS[self.builder.types[inputs[1]].dtype]}
+            inputs = inputs[:1]
         if inputs and all(self.builder.constants.get(value) is not None for value in inputs if value):
-            for output, array in zip(outputs, self._evaluate(node.op_type, inputs, outputs, attributes, name), strict=False):
+            for output, array in zip(outputs, self._evaluate(op, inputs, outputs, attributes, name), strict=False):
                 if output:
                     self.constant(output, array)
             return
         results = [self.builder.fresh(output) if output else "" for output in outputs]
-        self.builder.add(node.op_type, inputs, attributes, name=name, outputs=results)
+        self.builder.add(op, inputs, attributes, name=name, outputs=results)
         self.values.update((output, result) for output, result in zip(outputs, results, strict=True) if output)
 
     def _evaluate(

@@ -44,6 +44,7 @@ def to_table_opset(model: onnx.ModelProto, problems: Problems) -> onnx.ModelProt
             reason = newer_meaning(node, version)
             if reason:
                 problems.add(f"{node.op_type} node {label(node)} {reason}; export the model with opset {OPSET}.")
+            _drop_new_attributes(node, version)
         return model
     if version == OPSET:
         return model
@@ -65,8 +66,9 @@ def newer_meaning(node: NodeProto, version: int) -> str:
 
     Most changes since only widen the element types. What counts:
     1. attributes that did not exist, unless they have the default with which they mean nothing;
-    2. operands that did not exist;
-    3. operators whose meaning changed under the same signature (``REDEFINED``).
+    2. operands that did not exist.
+
+    One operator changed its meaning under the same signature, GroupNormalization (scales by channel), and the table's reads both.
     """
     if node.domain not in DEFAULT_DOMAINS or node.op_type not in registered():
         return ""  # said elsewhere
@@ -83,10 +85,16 @@ def newer_meaning(node: NodeProto, version: int) -> str:
             return f"has the attribute {attribute.name!r} of opset {new.since_version}, which opset {OPSET} does not know"
     if len(node.input) > len(old.inputs) and not old.inputs[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic:
         return f"has {len(node.input)} operands as of opset {new.since_version}, while opset {OPSET} knows {len(old.inputs)}"
-    changed, condition = REDEFINED.get(node.op_type, (0, lambda node: False))
-    if version >= changed and condition(node):
-        return f"means something else since opset {changed} than at opset {OPSET}"
     return ""
+
+
+def _drop_new_attributes(node: NodeProto, version: int) -> None:
+    """Takes away, in place, what an older opset does not know and what means nothing (legality: ``newer_meaning`` found no reason)."""
+    if node.domain not in DEFAULT_DOMAINS or not onnx.defs.has(node.op_type, OPSET, ""):
+        return
+    known = onnx.defs.get_schema(node.op_type, OPSET, "").attributes
+    for entry in [entry for entry in node.attribute if entry.name not in known]:
+        node.attribute.remove(entry)
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> object:
@@ -97,18 +105,11 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
     return default
 
 
-REDEFINED: dict[str, tuple[int, Callable[[NodeProto], bool]]] = {
-    # Windows that start in the end padding are dropped since 22.
-    "ConvTranspose": (22, lambda node: False),
-}
-"""Operators that changed under the same signature: since when, and whether a given node is affected."""
-
-
 # -- operators the converter does not bring over ----------------------------------------------------------------------------
 
 
-def _upsample(node: NodeProto, version: int) -> list[NodeProto]:
-    """Upsample (scales as attribute to opset 8, as operand in 9) is Resize by asymmetric coordinates, nearest rounded down."""
+def _upsample(node: NodeProto) -> list[NodeProto]:
+    """Upsample and the first Resize (scales as attribute to opset 8, then as operand): asymmetric coordinates, nearest rounded down."""
     nodes = []
     if len(node.input) == 1:
         scales = numpy_helper.from_array(np.array(attribute(node, "scales"), np.float32), "")
@@ -131,8 +132,21 @@ def _upsample(node: NodeProto, version: int) -> list[NodeProto]:
     return nodes
 
 
-UPGRADES: dict[str, tuple[int, Callable[[NodeProto, int], list[NodeProto]]]] = {
+def _hardmax(node: NodeProto) -> list[NodeProto]:
+    """Hardmax over all axes from ``axis`` on, taken together."""
+    x, y = node.input[0], node.output[0]
+    return [
+        helper.make_node("Shape", [x], [f"{y}__shape"]),
+        helper.make_node("Flatten", [x], [f"{y}__rows"], axis=attribute(node, "axis", 1)),
+        helper.make_node("Hardmax", [f"{y}__rows"], [f"{y}__chosen"], node.name, axis=1),
+        helper.make_node("Reshape", [f"{y}__chosen", f"{y}__shape"], [y]),
+    ]
+
+
+UPGRADES: dict[str, tuple[int, Callable[[NodeProto], list[NodeProto]]]] = {
     "Upsample": (9, _upsample),
+    "Resize": (10, _upsample),
+    "Hardmax": (12, _hardmax),
 }
 """Operator -> (last opset that needs it, node -> nodes at ``OPSET`` in its place)."""
 
@@ -146,7 +160,7 @@ def _upgrade(model: onnx.ModelProto, version: int) -> None:
             upgraded.append(node)
             continue
         changed = True
-        for replacement in upgrade(node, version):
+        for replacement in upgrade(node):
             replacement.domain = HIDDEN
             upgraded.append(replacement)
     if changed:

@@ -6,8 +6,9 @@ inferred by running it on meta tensors, so there is nothing to keep in step::
     @operator("Conv", macs=conv_macs)
     def conv(x: Tensor, w: Tensor, b: Tensor | None = None, *, pads: Ints | None = None, group: int = 1, ...) -> Tensor: ...
 
-Positional parameters are operands (``= None``: may be omitted; ``*xs``: any number; annotated ``Static``: must be a constant and is
-given as a numpy array), keyword parameters are attributes with their defaults (no default: required).
+Positional parameters are operands (``= None``: may be omitted; ``*xs``: any number; annotated ``Static``: must be a constant
+and is given as a numpy array), keyword parameters are attributes with their defaults (no default: required) and the kind their
+annotation names. A few entries are younger than the opset (Gelu, for one); they say so.
 """
 
 from tapdot.compiler.operators.table import OPSET, Ints, Operator, Static, infer, lookup, operator, registered

@@ -82,8 +82,6 @@ def pow_(a: Tensor, b: Tensor) -> Tensor:
 def mod(a: Tensor, b: Tensor, *, fmod: int = 0) -> Tensor:
     """The remainder with the sign of the divisor, or with ``fmod=1`` that of the dividend, as in C."""
     require_same_dtype(a, b)
-    if a.is_floating_point() and not fmod:
-        raise TypeError("Mod of floating-point tensors needs the attribute fmod=1")
     return torch.fmod(a, b) if fmod else torch.remainder(a, b)
 
 
@@ -210,7 +208,7 @@ _unary("Asinh", torch.asinh)
 _unary("Acosh", torch.acosh)
 _unary("Atanh", torch.atanh)
 _unary("Not", torch.logical_not)
-_unary("BitwiseNot", torch.bitwise_not)
+_unary("BitwiseNot", widened(torch.bitwise_not))
 _unary("IsNaN", torch.isnan)
 _unary("Identity", lambda x: x)
 

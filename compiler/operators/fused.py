@@ -1,14 +1,13 @@
 """The fused dialect: a producer, its bias and what happens to each value between accumulator and memory, as one node.
 
-An epilogue is an element-wise expression over ``acc`` and the extra operands ``r0``, ``r1``, ... (see ``kernels.expression``); its
-operators are this table's own entries, so fusing changes no meaning.
+An epilogue is an element-wise expression over ``acc`` and the extra operands ``r0``, ``r1``, ... (see ``kernels.expression``);
+its operators are this table's own entries, so fusing changes no meaning.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,8 +84,3 @@ def elementwise(*xs: Tensor, expression: str) -> Tensor:
     """An expression over its operands, which broadcast as numpy does."""
     result = apply_expression(expression, xs)
     return result.expand(torch.broadcast_shapes(*(x.shape for x in xs)))
-
-
-def expression_of(attributes: Mapping[str, Any]) -> Expression:
-    """The parsed epilogue or expression of a fused node's attributes."""
-    return parsed(attributes.get("epilogue") or attributes.get("expression") or ACCUMULATOR)

@@ -53,7 +53,7 @@ def window(
     pads: Ints | None,
     auto_pad: str,
 ) -> Window:
-    """The window that ONNX's attributes describe over an input of those spatial sizes; raises ValueError where they do not fit."""
+    """The window that ONNX's attributes describe over those spatial sizes; raises ValueError where they do not fit."""
     rank = len(spatial)
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
     pads = pads or (0,) * (2 * rank)

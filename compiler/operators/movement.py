@@ -162,7 +162,7 @@ def pad(
 
 @operator("DepthToSpace")
 def depth_to_space(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
-    """Channels become ``blocksize``-square patches; the block's axes are the slow (DCR) or the fast (CRD) part of a channel's index."""
+    """Channels become square patches; the patch's axes are the slow (DCR) or the fast (CRD) part of a channel's index."""
     batch, channels, height, width = x.shape
     depth = channels // blocksize**2
     if mode == "DCR":

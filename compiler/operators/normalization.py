@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,6 +44,10 @@ def _normalized(x: Tensor, axes: Ints, epsilon: float) -> tuple[Tensor, Tensor, 
 @operator("InstanceNormalization")
 def instance_normalization(x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5) -> Tensor:
     """Each channel of each image over its own positions; ``scale`` and ``bias`` are ``[C]``."""
+    if scale.shape != x.shape[1:2] or bias.shape != x.shape[1:2]:
+        raise ValueError(f"scale and bias must each have {x.shape[1]} elements")
+    if x.is_meta:
+        return meta(x.shape, x.dtype)
     space = tuple(range(2, x.ndim))
     channels = (-1, *(1,) * len(space))
     return _normalized(x, space, epsilon)[0] * scale.reshape(channels) + bias.reshape(channels)
@@ -59,7 +64,13 @@ def layer_normalization(
     stash_type: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Over all axes from ``axis`` on; further results are the mean and the inverse standard deviation."""
-    y, mean, inverse = _normalized(x, tuple(range(axis % x.ndim, x.ndim)), epsilon)
+    if np.broadcast_shapes(x.shape, scale.shape, () if bias is None else bias.shape) != x.shape:
+        raise ValueError(f"scale and bias must broadcast to {tuple(x.shape)}")
+    first = axis % x.ndim
+    if x.is_meta:
+        statistics = meta((*x.shape[:first], *(1,) * (x.ndim - first)), x.dtype)
+        return meta(x.shape, x.dtype), statistics, statistics
+    y, mean, inverse = _normalized(x, tuple(range(first, x.ndim)), epsilon)
     y = y * scale
     return y if bias is None else y + bias, mean, inverse
 
@@ -72,6 +83,8 @@ def group_normalization(
     channels = x.shape[1]
     if channels % num_groups or scale.shape[0] not in (num_groups, channels) or bias.shape != scale.shape:
         raise ValueError(f"{channels} channels in {num_groups} groups do not fit a scale of {tuple(scale.shape)}")
+    if x.is_meta:
+        return meta(x.shape, x.dtype)
     grouped = x.reshape(x.shape[0], num_groups, -1)
     y = _normalized(grouped, (2,), epsilon)[0].reshape(x.shape)
     repeats = channels // scale.shape[0]

@@ -76,22 +76,26 @@ def average_pool(
     pads: Ints | None = None,
     strides: Ints | None = None,
 ) -> Tensor:
-    """The mean under each window, over real elements only unless ``count_include_pad``; an overhang beyond the pads never counts."""
+    """The mean under each window, over real elements only unless ``count_include_pad``; what hangs over the pads never counts."""
     _check_rank(x)
     over = window(x.shape[2:], kernel_shape, strides, None, pads, auto_pad)
     if x.is_meta:
         return meta((*x.shape[:2], *over.output(x.shape[2:], bool(ceil_mode))), x.dtype)
     overhang = _overhang(x, over, ceil_mode)
-    pool = AVERAGE_POOLS[x.ndim]
     padded = F.pad(x, torch_pads(over.begin, over.end)) if any(over.pads) else x
     if not any(overhang) and (count_include_pad or not any(over.pads)):
-        return pool(padded, over.kernel, over.strides)
+        return AVERAGE_POOLS[x.ndim](padded, over.kernel, over.strides)
     counted = torch.ones((1, 1, *(padded if count_include_pad else x).shape[2:]), dtype=x.dtype, device=x.device)
     if not count_include_pad:
         counted = F.pad(counted, torch_pads(over.begin, over.end))
     beyond = torch_pads((0,) * len(overhang), overhang)
-    total, share = F.pad(padded, beyond), F.pad(counted, beyond)
-    return pool(total, over.kernel, over.strides) / pool(share, over.kernel, over.strides)
+    return _window_sums(F.pad(padded, beyond), over) / _window_sums(F.pad(counted, beyond), over)
+
+
+def _window_sums(x: Tensor, over: Window) -> Tensor:
+    """The sum under each window of a tensor that is padded already."""
+    ones = torch.ones((x.shape[1], 1, *over.kernel), dtype=x.dtype, device=x.device)
+    return CONVOLUTIONS[x.ndim](x, ones, None, over.strides, 0, over.dilations, x.shape[1])
 
 
 @operator("LpPool")
@@ -110,10 +114,10 @@ def lp_pool(
     _check_rank(x)
     over = window(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad)
     end = tuple(a + b for a, b in zip(over.end, _overhang(x, over, ceil_mode), strict=True))
+    if x.is_meta:
+        return meta((*x.shape[:2], *over.output(x.shape[2:], bool(ceil_mode))), x.dtype)
     powers = F.pad(x.abs() ** p, torch_pads(over.begin, end))
-    ones = torch.ones((x.shape[1], 1, *over.kernel), dtype=x.dtype, device=x.device)
-    sums = CONVOLUTIONS[x.ndim](powers, ones, None, over.strides, 0, over.dilations, x.shape[1])
-    return sums ** (1 / p)
+    return _window_sums(powers, over) ** (1 / p)
 
 
 def _space(x: Tensor) -> Ints:
@@ -130,7 +134,8 @@ def global_average_pool(x: Tensor) -> Tensor:
 
 @operator("GlobalMaxPool")
 def global_max_pool(x: Tensor) -> Tensor:
-    return x.amax(_space(x), keepdim=True)
+    space = _space(x)
+    return meta((*x.shape[:2], *(1,) * len(space)), x.dtype) if x.is_meta else x.amax(space, keepdim=True)
 
 
 @operator("GlobalLpPool")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tapdot.compiler.operators.movement import normal_axes, static_ints
-from tapdot.compiler.operators.table import Static, operator
+from tapdot.compiler.operators.table import Static, meta, operator
 
 
 def _reduction(name: str, reduce: Callable[[Tensor, list[int], bool], Tensor]) -> None:
@@ -23,6 +23,9 @@ def _reduction(name: str, reduce: Callable[[Tensor, list[int], bool], Tensor]) -
             along = list(range(x.ndim))
         if not along:  # a scalar: reduce it as a vector of one element
             return reduce(x.reshape(1), [0], False)
+        if x.is_meta:
+            sizes = [1 if axis in along else size for axis, size in enumerate(x.shape) if keepdims or axis not in along]
+            return meta(sizes, x.dtype)
         return reduce(x, along, bool(keepdims))
 
 

@@ -105,6 +105,16 @@ def conv_transpose(
         totals = [have - want for have, want in zip(full, wanted[-rank:], strict=True)]
         small, large = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
         begin, end = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+    require_same_dtype(x, w)
+    if x.shape[1] != w.shape[0] or w.shape[0] % group:
+        raise ValueError(f"filters {tuple(w.shape)} in {group} groups do not fit {x.shape[1]} channels")
+    if b is not None and b.shape != (w.shape[1] * group,):
+        raise ValueError(f"{w.shape[1] * group} filters need as many biases, found {tuple(b.shape)}")
+    if x.is_meta:
+        sizes = [size - first - last for size, first, last in zip(full, begin, end, strict=True)]
+        if min(sizes) < 1:
+            raise ValueError(f"the pads leave nothing of {full}")
+        return meta((x.shape[0], w.shape[1] * group, *sizes), x.dtype)
     y = TRANSPOSED[x.ndim](x, w, None, over.strides, 0, 0, group, over.dilations)
     y = F.pad(y, torch_pads([-side for side in begin], [extra - side for extra, side in zip(grown, end, strict=True)]))
     return y if b is None else y + b.reshape(-1, *(1,) * rank)

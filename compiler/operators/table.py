@@ -106,8 +106,8 @@ class Operator:
             if self.is_static(index) and node.inputs[index]:
                 if node.inputs[index] not in constants:
                     raise GraphError(
-                        f"Expected operand {self.operands[index].name!r} of {self.name} node {node.name!r} to be a constant, found a "
-                        "value computed at run time; fix the shapes when exporting the model."
+                        f"Expected operand {self.operands[index].name!r} of {self.name} node {node.name!r} to be a constant, "
+                        "found a value computed at run time; fix the shapes when exporting the model."
                     )
                 arguments.append(constants[node.inputs[index]])
             else:
@@ -197,7 +197,7 @@ def infer(node: Node, inputs: Sequence[TensorType | None], constants: Mapping[st
         raise
     except Exception as error:  # torch reports misfits by many exception types
         kinds = ", ".join(str(kind) if kind else "none" for kind in inputs)
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise GraphError(
             f"The operands of {node.op} node {node.name!r} do not fit: {reason}. Its operands are: {kinds}."
         ) from error

@@ -1,20 +1,18 @@
 """What every function of this package is written with: sums, products, comparisons and bits of float vectors.
 
-Two things differ from place to place and are settled here. *Hardware*: whether there is a fused multiply-add, which instruction is a
-maximum that passes NaN on, whether rounding is one instruction; whatever the hardware lacks is written out, because LLVM would call
-a C library that kernels are not linked with. *Sharing*: a value used twice must be named; inside a function being built it becomes
-a statement, inside a tensor expression a ``let``.
+Two things are settled here. *Hardware*: whether there is a fused multiply-add, which instruction is a maximum that passes NaN on,
+whether rounding is one instruction; whatever the hardware lacks is written out, because LLVM would call a C library that kernels are
+not linked with. *Sharing*: a value used twice must be given a name, or its code is there twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, intrinsic, ramp, store
+from tapdot.kernels.emit import Value, intrinsic, local_buffer, ramp, store
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import T, tirx
 
@@ -137,6 +135,10 @@ class Arithmetic:
         sign = self.bits(x) & self.like(self.bits(x), _SIGN[bits_of(x)])
         return self.share(self.from_bits(self.bits(magnitude) | sign))
 
+    def negate(self, x: Value) -> Value:
+        """With the sign bit flipped."""
+        return self.share(self.from_bits(self.bits(x) ^ self.like(self.bits(x), _SIGN[bits_of(x)])))
+
     def flip_sign(self, x: Value, odd: Value) -> Value:
         """``-x`` in lanes where the lowest bit of the integer ``odd`` is set."""
         shift = self.like(odd, bits_of(odd) - 1)
@@ -202,22 +204,6 @@ def _kept(value: Value) -> Value:
     kind, lanes = dtype_of(value).split("x")[0], lanes_of(value)
     if kind == "bool" or isinstance(value, tirx.FloatImm | tirx.IntImm | tirx.Broadcast):
         return value
-    local = T.alloc_buffer((lanes,), kind, scope="local")
+    local = local_buffer(lanes, kind)
     store(local, 0, value, lanes)
     return local[ramp(0, lanes)]
-
-
-def as_expression(isa: Isa, emit: Callable[..., Value], *operands: Value, **attributes: Any) -> Value:
-    """One expression, shared values being ``let`` inside it: for tensor expressions, where there are no statements."""
-    named: list[tuple[Any, Value]] = []
-
-    def share(value: Value) -> Value:
-        variable = tirx.Var(f"v{len(named)}", dtype_of(value))
-        named.append((variable, value))
-        return variable
-
-    arithmetic = Arithmetic(isa, share)
-    result = emit(arithmetic, *(share(operand) for operand in operands), **attributes)
-    for variable, value in reversed(named):
-        result = tirx.Let(variable, value, result)
-    return result

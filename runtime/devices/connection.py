@@ -1,7 +1,7 @@
 """A connection to an agent: TVM's RPC session, with refusals, time-outs and lost devices told in sentences.
 
 TVM's client waits for ever: for a host that does not answer, for a device that hangs. So the greeting is first tried from here,
-with a deadline, which also tells a wrong key from a wrong port; and while a call is under way a timer may shut the session's
+with a deadline, which also tells a wrong key from a wrong port; and while a call is under way a watchdog may shut the session's
 socket down, which makes TVM's wait end.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
-import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.tvm_adapter import rpc
+from tapdot.runtime.devices.watchdog import watchdog
 
 # tvm/rpc/base.py
 RPC_MAGIC = 0xFF271
@@ -76,16 +77,15 @@ class Connection:
         if not known:
             greet(host, port, key, line)
         self.line = line
-        self._timed_out = False
         self._lost = False
         self._depth = 0
-        before = _open_descriptors()
+        before = _sockets()
         try:
             self.session = rpc.connect(host, port, key)
         except RuntimeError as error:
             raise DeviceError(f"{line} answered, but the session could not be opened: {_reason(error)}") from error
         # TVM keeps the socket to itself; a second descriptor of the same socket is enough to shut it down.
-        self._socket = _socket_opened_since(before)
+        self._socket = _socket_opened_since(before, port)
         self.device = self.session.cpu(0)
         self._functions: dict[str, Any] = {}
 
@@ -112,24 +112,17 @@ class Connection:
             return
         if self._lost:
             raise DeviceError(f"{doing} is not possible: the session with {self.line} has ended. Open a new one.")
-        timer = threading.Timer(seconds, self._cut)
-        timer.daemon = True
-        timer.start()
         self._depth += 1
         try:
-            yield
-        except DeviceError:
-            raise
-        except (RuntimeError, OSError) as error:
-            raise DeviceError(self._sentence(doing, seconds, error)) from error
-        except KeyboardInterrupt:
-            # The answer to the interrupted call may still arrive and would be taken for the next one's.
-            self._lost = True
-            self._shut()
-            raise
+            with watchdog(seconds, self._cut) as timed_out:
+                try:
+                    yield
+                except DeviceError:
+                    raise
+                except (RuntimeError, OSError) as error:
+                    raise DeviceError(self._sentence(doing, seconds, error, timed_out())) from error
         finally:
             self._depth -= 1
-            timer.cancel()
 
     def close(self) -> None:
         """Ends the session; the agent removes what it left there."""
@@ -144,7 +137,6 @@ class Connection:
             self._socket = None
 
     def _cut(self) -> None:
-        self._timed_out = True
         self._lost = True
         self._shut()
 
@@ -153,8 +145,8 @@ class Connection:
             with suppress(OSError):  # not connected any more
                 self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _sentence(self, doing: str, seconds: float, error: Exception) -> str:
-        if self._timed_out:
+    def _sentence(self, doing: str, seconds: float, error: Exception, timed_out: bool) -> str:
+        if timed_out:
             return (
                 f"{doing} took longer than {seconds:g} s on {self.line}, and the session was ended. Allow more time or check the "
                 f"device."
@@ -176,20 +168,25 @@ def _reason(error: Exception) -> str:
     return " ".join(lines) or type(error).__name__
 
 
-def _open_descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/dev/fd")}  # noqa: PTH208 - names, not paths
+def _sockets() -> dict[int, int]:
+    """This process's sockets: a descriptor by the socket's own number, which, unlike a descriptor's, is not used again."""
+    found = {}
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names, not paths
+        with suppress(OSError):  # the descriptor of this very listing
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found[status.st_ino] = int(name)
+    return found
 
 
-def _socket_opened_since(before: set[int]) -> socket.socket | None:
-    """A second descriptor of the connected socket that appeared since ``before``; None when there is none."""
-    for descriptor in sorted(_open_descriptors() - before):
-        try:
-            candidate = socket.socket(fileno=os.dup(descriptor))
-        except OSError:
+def _socket_opened_since(before: Collection[int], port: int) -> socket.socket | None:
+    """A second descriptor of the socket to ``port`` that appeared since ``before``; None when there is none."""
+    for number, descriptor in _sockets().items():
+        if number in before:
             continue
-        try:
-            candidate.getpeername()
-            return candidate
-        except OSError:
-            candidate.close()
+        candidate = socket.socket(fileno=os.dup(descriptor))
+        with suppress(OSError):
+            if candidate.getpeername()[1] == port:
+                return candidate
+        candidate.close()
     return None

@@ -21,6 +21,7 @@ from tapdot.compiler.interpreter import interpret, to_array, to_tensor
 from tapdot.compiler.operators import registered
 
 Arrays = Mapping[str, np.ndarray]
+INTEGERS = (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
 GraphRunner = Callable[[Graph], Callable[[Arrays], Arrays]]
 
 
@@ -60,17 +61,18 @@ class TapdotRep(BackendRep):
 
 
 def static_inputs(model: onnx.ModelProto) -> list[str]:
-    """Graph inputs that some node reads as a static operand, directly or through a conversion."""
+    """Graph inputs that some node reads as a static operand; integers also where they get there through other nodes."""
     known = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value.name for value in model.graph.input if value.name not in known]
-    source = {name: name for name in inputs}
-    found: list[str] = []
+    inputs = {value.name: value.type.tensor_type.elem_type for value in model.graph.input if value.name not in known}
+    sources = {name: {name} for name in inputs}
+    found: set[str] = set()
     for node in model.graph.node:
-        if node.op_type in ("Cast", "Identity", "CastLike") and node.input[0] in source:
-            source[node.output[0]] = source[node.input[0]]
         entry = registered().get(node.op_type)
-        static = [index for index in range(len(node.input)) if entry is not None and entry.is_static(index)]
-        found += [source[node.input[index]] for index in static if node.input[index] in source]
+        for index, name in enumerate(node.input):
+            if (entry is not None and entry.is_static(index)) or node.op_type == "ConstantOfShape":
+                found |= sources.get(name, set())
+        reached = {source for name in node.input for source in sources.get(name, ()) if inputs[source] in INTEGERS}
+        sources.update((name, reached) for name in node.output)
     return [name for name in inputs if name in found]
 
 

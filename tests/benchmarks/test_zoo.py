@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 from benchmarks import zoo
+from benchmarks.files import replace
 from benchmarks.zoo import export
 from benchmarks.zoo.macs import count_macs
 from torch import nn
@@ -166,5 +167,5 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
 
     (tmp_path / "net.onnx").write_bytes(b"whole")
     with pytest.raises(OSError, match="disk full"):
-        export.replace(tmp_path / "net.onnx", fail)
+        replace(tmp_path / "net.onnx", fail)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("net.onnx", b"whole")]

@@ -22,7 +22,7 @@ def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     target.mkdir()
     (target / "inside").write_text("")
-    with pytest.raises(TapdotError, match="Could not write .*folder"):
+    with pytest.raises(TapdotError, match=r"Could not write .*folder"):
         write_bytes(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

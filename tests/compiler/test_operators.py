@@ -139,6 +139,11 @@ def test_pad_wraps_and_cuts() -> None:
     assert run("Pad", x, ints(-1, 1)).tolist() == [1, 2, 3, 4, 0]
 
 
+def test_mod_of_floats_takes_the_sign_of_the_divisor() -> None:
+    a, b = normal(4, 5), normal(5)
+    np.testing.assert_allclose(run("Mod", a, b).numpy(), np.mod(a, b), rtol=1e-5)
+
+
 # -- what is refused ----------------------------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,8 @@ def test_records_say_what_happened() -> None:
     outcome = run(graph, (Phase("tidy", (DoubleNegation(),)), Phase("spoil", (ReluToAbs(),))))
     assert [node.op for node in outcome.graph.nodes] == ["Abs"]
     first, second = outcome.records
-    assert (first.phase, first.name, first.nodes_before, first.nodes_after, first.changed) == ("tidy", "double_negation", 3, 1, True)
+    assert (first.phase, first.name) == ("tidy", "double_negation")
+    assert (first.nodes_before, first.nodes_after, first.changed) == (3, 1, True)
     assert (second.name, second.error) == ("relu_to_abs", None)
     assert outcome.notes == ("Every Relu is an Abs now.",)
     assert outcome.seconds == pytest.approx(sum(summary(outcome.records).values())) and outcome.seconds > 0

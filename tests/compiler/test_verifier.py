@@ -96,5 +96,5 @@ def test_quantization_and_layout_are_not_judged() -> None:
 def test_random_graphs_pass_and_fail_when_a_node_is_dropped(graph: Graph) -> None:
     verify(graph)
     if len(graph.nodes) > 1:
-        with pytest.raises(GraphError, match="made by nothing|output .* no such value"):
+        with pytest.raises(GraphError, match=r"made by nothing|output .* no such value"):
             verify(graph.replace(nodes=graph.nodes[1:]))

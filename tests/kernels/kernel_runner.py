@@ -13,7 +13,7 @@ import numpy as np
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.layout import Layout
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import tvm
+from tapdot.kernels.tvm_adapter import build, tvm
 from tapdot.kernels.workload import Operand, Workload
 
 DIRTY = 0xA5
@@ -79,7 +79,7 @@ def run(
         if operand is not None and not operand.constant and x is not None
     ]
     results = [np.full(operand.elements * np.dtype(operand.dtype).itemsize, DIRTY, np.uint8).view(operand.dtype) for operand in workload.outputs]
-    module = tvm.tirx.build(family.build(workload, config, target, "kernel"), target=tvm.target.Target(target.llvm()))
+    module = build({"kernel": family.build(workload, config, target, "kernel")}, target.llvm())
     tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in (*packed, *variables, *results)]
     module["kernel"](*tensors)
     return read(tensors[-len(results)].numpy(), workload.output)

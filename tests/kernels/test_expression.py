@@ -71,7 +71,8 @@ def test_substitution_replaces_leaves_only() -> None:
 def _apply(op: str, arguments: Sequence[float], settings: Mapping[str, float | int | str]) -> float:
     if op == "Clip":
         return min(max(arguments[0], float(settings.get("min", -math.inf))), float(settings.get("max", math.inf)))
-    return {"Add": sum, "Mul": math.prod}[op](arguments)
+    assert op in ("Add", "Mul")
+    return sum(arguments) if op == "Add" else math.prod(arguments)
 
 
 def test_evaluation() -> None:

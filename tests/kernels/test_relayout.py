@@ -45,10 +45,10 @@ def test_padded_lanes_hold_zero():
     x = values((1, 5, 3, 20), "float32")
     target, into = find_target("host"), Layout(16, HALO)
     padded = Workload("Relayout", (Operand(x.shape, "float32"),), (Operand(x.shape, "float32", into),), ())
-    from tapdot.kernels.tvm_adapter import tvm
+    from tapdot.kernels.tvm_adapter import build, tvm
 
     result = tvm.runtime.tensor(np.full(padded.output.elements, np.nan, np.float32), tvm.cpu())
-    module = tvm.tirx.build(Relayout().build(padded, {}, target, "kernel"), target=tvm.target.Target(target.llvm()))
+    module = build({"kernel": Relayout().build(padded, {}, target, "kernel")}, target.llvm())
     module["kernel"](tvm.runtime.tensor(x.reshape(-1), tvm.cpu()), result)
     assert np.array_equal(result.numpy(), into.store(x))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 from tapdot.passes.canonicalize import Canonicalize
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 MATRIX = "input %a: float32[3,5]\nconstant %w: float32[5,4]\nconstant %b: float32[4]\n"
 
@@ -40,7 +39,9 @@ def test_criterion_4_matrices_computed_at_run_time_stay() -> None:
     assert_unchanged(
         Canonicalize(), "input %a: float32[3,5]\ninput %w: float32[4,5]\n%y: float32[3,4] = Gemm(%a, %w) {transB=1}\nreturn %y"
     )
-    assert_unchanged(Canonicalize(), "input %a: float32[3,5]\ninput %w: float32[5,4]\n%y: float32[3,4] = MatMul(%a, %w)\nreturn %y")
+    assert_unchanged(
+        Canonicalize(), "input %a: float32[3,5]\ninput %w: float32[5,4]\n%y: float32[3,4] = MatMul(%a, %w)\nreturn %y"
+    )
 
 
 def test_matmul_and_bias() -> None:
@@ -106,10 +107,13 @@ def test_other_changes_of_shape_are_reshapes(line: str, shape: str) -> None:
     assert rewritten(text).startswith("%y = Reshape(%x, %")
 
 
-@pytest.mark.parametrize(("keepdims", "shape", "expected"), [
-    (1, "2,3,1,1", "%y = GlobalAveragePool(%x)"),
-    (0, "2,3", "%y_1 = GlobalAveragePool(%x)\n%y = Flatten(%y_1) {axis=1}"),
-])
+@pytest.mark.parametrize(
+    ("keepdims", "shape", "expected"),
+    [
+        (1, "2,3,1,1", "%y = GlobalAveragePool(%x)"),
+        (0, "2,3", "%y_1 = GlobalAveragePool(%x)\n%y = Flatten(%y_1) {axis=1}"),
+    ],
+)
 def test_means_over_the_plane_are_pools(keepdims: int, shape: str, expected: str) -> None:
     text = f"""
         input %x: float32[2,3,4,5]
@@ -169,9 +173,7 @@ def test_arithmetic(line: str, after: str | None) -> None:
 
 
 def test_criterion_3_integers_are_divided_as_they_are() -> None:
-    assert_unchanged(
-        Canonicalize(), "input %x: int32[4]\nconstant %c: int32[] = [3]\n%y: int32[4] = Div(%x, %c)\nreturn %y"
-    )
+    assert_unchanged(Canonicalize(), "input %x: int32[4]\nconstant %c: int32[] = [3]\n%y: int32[4] = Div(%x, %c)\nreturn %y")
 
 
 HARD = """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged
 
 from tapdot.passes.common_subexpressions import CommonSubexpressions
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged
 
 HEADER = "input %x: float32[2,3]\ninput %z: float32[2,3]\n"
 T = "float32[2,3]"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tapdot.passes.dead_code import DeadCode
-
 from tests.passes.before_and_after import assert_rewrites, assert_unchanged
+
+from tapdot.passes.dead_code import DeadCode
 
 
 def test_dead_chains_and_constants_go() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, assert_same_answers, graph, nodes
 
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Notes
 from tapdot.passes.fold_batch_norm import FoldBatchNorm
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_same_answers, graph, nodes
 
 STATISTICS = """
     constant %gamma: float32[4]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, graph
 
 from tapdot.passes.fold_constants import FoldConstants
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, graph
 
 
 def test_constants_of_constants() -> None:

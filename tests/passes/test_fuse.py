@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, graph, nodes
 
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Notes
 from tapdot.passes.fuse import Fuse
-
-from tests.passes.before_and_after import apply, assert_rewrites, graph, nodes
 
 WINDOW = "{dilations=[1, 1], group=1, pads=[1, 1, 1, 1], strides=[1, 1]}"
 SAME = "strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1], group=1"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 from tapdot.passes.pad_into_conv import PadIntoConv
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 HEADER = """
     input %x: float32[1,2,5,6]
@@ -36,7 +35,11 @@ def test_into_a_convolution(pad: str) -> None:
 def test_a_border_that_others_read_stays_for_them() -> None:
     after = apply(
         PadIntoConv(),
-        f"{HEADER}\n%p: {P} = Pad(%x, %pads)\n%y: float32[1,4,5,7] = Conv(%p, %w) {{{WINDOW}}}\n%r: {P} = Relu(%p)\nreturn %y, %r",
+        f"""{HEADER}
+        %p: {P} = Pad(%x, %pads)
+        %y: float32[1,4,5,7] = Conv(%p, %w) {{{WINDOW}}}
+        %r: {P} = Relu(%p)
+        return %y, %r""",
     )
     assert sorted(node.op for node in after.nodes) == ["Conv", "Pad", "Relu"]
     assert "Conv(%x, %w)" in nodes(after)
@@ -72,11 +75,14 @@ def test_criterion_1_channels_stay() -> None:
 AVERAGE = "kernel_shape=[3, 3], strides=[1, 1], pads=[{pads}]{more}"
 
 
-@pytest.mark.parametrize(("pads", "more", "folds"), [
-    ("0, 0, 0, 0", "", True),
-    ("1, 0, 0, 0", ", count_include_pad=1", True),
-    ("1, 0, 0, 0", "", False),
-])
+@pytest.mark.parametrize(
+    ("pads", "more", "folds"),
+    [
+        ("0, 0, 0, 0", "", True),
+        ("1, 0, 0, 0", ", count_include_pad=1", True),
+        ("1, 0, 0, 0", "", False),
+    ],
+)
 def test_criterion_3_average_pools_count_the_border(pads: str, more: str, folds: bool) -> None:
     height = 4 + (pads[0] == "1")
     text = f"""{HEADER}
@@ -109,6 +115,18 @@ def test_criterion_4_zeros_beat_what_is_negative() -> None:
 
 def test_criterion_4_the_lowest_number_never_wins() -> None:
     assert "Pad(" not in nodes(apply(PadIntoConv(), max_pool("Tanh(%x)", "Pad(%r, %pads, %lowest)")))
+
+
+def test_criterion_5_a_last_window_that_starts_in_the_border_stays() -> None:
+    assert_unchanged(
+        PadIntoConv(),
+        """
+        input %x: float32[1,1,4,4]
+        constant %pads: int64[8] = [0, 0, 0, 0, 0, 0, 1, 1]
+        %p: float32[1,1,5,5] = Pad(%x, %pads)
+        %y: float32[1,1,3,3] = AveragePool(%p) {kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0], ceil_mode=1}
+        return %y""",
+    )
 
 
 def test_criterion_4_every_window_holds_an_element() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
+from tests.passes.before_and_after import assert_same_answers
+from tests.random_graphs import graphs
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph, GraphBuilder
@@ -16,9 +18,6 @@ from tapdot.compiler.pipeline import run
 from tapdot.compiler.types import TensorType
 from tapdot.passes.fuse import ELEMENTWISE, Fuse
 from tapdot.passes.recipes import RECIPES, clean_up, recipe
-
-from tests.passes.before_and_after import assert_same_answers
-from tests.random_graphs import graphs
 
 torch.set_num_threads(1)
 quick = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -116,5 +115,5 @@ def test_settings_reach_the_pass() -> None:
 
 
 def test_an_unknown_recipe_suggests_the_nearest() -> None:
-    with pytest.raises(TapdotError, match="no recipe 'flaot'. Did you mean 'float'?"):
+    with pytest.raises(TapdotError, match=r"no recipe 'flaot'\. Did you mean 'float'\?"):
         recipe("flaot")

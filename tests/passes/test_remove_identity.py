@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 from tapdot.passes.remove_identity import RemoveIdentity
-
-from tests.passes.before_and_after import apply, assert_rewrites, assert_unchanged, nodes
 
 HEADER = """
     input %x: float32[2,3,4,5]
@@ -74,7 +73,11 @@ def test_criterion_1_casts_to_other_types_stay() -> None:
 
 
 def test_transposes_of_axes_of_size_one() -> None:
-    keeps = "input %x: float32[2,1,4,1]\n%n: float32[2,1,4,1] = Transpose(%x) {perm=[0, 3, 2, 1]}\n%y: float32[2,1,4,1] = Relu(%n)\nreturn %y"
+    keeps = """
+        input %x: float32[2,1,4,1]
+        %n: float32[2,1,4,1] = Transpose(%x) {perm=[0, 3, 2, 1]}
+        %y: float32[2,1,4,1] = Relu(%n)
+        return %y"""
     assert_rewrites(RemoveIdentity(), keeps, "%y = Relu(%x)")
     square = "input %x: float32[4,4]\n%y: float32[4,4] = Transpose(%x) {perm=[1, 0]}\nreturn %y"
     assert_unchanged(RemoveIdentity(), square)
@@ -115,7 +118,9 @@ def test_transposes_of_transposes() -> None:
         %b: float32[3,2,4] = Transpose(%a) {perm=[0, 2, 1]}
         return %b"""
     assert_rewrites(RemoveIdentity(), text, "%b = Transpose(%x) {perm=[1, 0, 2]}")
-    undone = text.replace("%b: float32[3,2,4] = Transpose(%a) {perm=[0, 2, 1]}", "%b: float32[2,3,4] = Transpose(%a) {perm=[2, 0, 1]}")
+    undone = text.replace(
+        "%b: float32[3,2,4] = Transpose(%a) {perm=[0, 2, 1]}", "%b: float32[2,3,4] = Transpose(%a) {perm=[2, 0, 1]}"
+    )
     assert_rewrites(RemoveIdentity(), undone, "%b = Identity(%x)")
 
 

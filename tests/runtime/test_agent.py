@@ -131,7 +131,9 @@ def test_the_parent_holds_no_tvm_and_no_thread(agent: AgentProcess, device: Remo
         assert psutil.Process(agent.process_id).num_threads() == 1
 
 
-def test_each_session_has_a_folder_that_goes_with_it(agent: AgentProcess, device: RemoteDevice, misbehaving_library: Path) -> None:
+def test_each_session_has_a_folder_that_goes_with_it(
+    agent: AgentProcess, device: RemoteDevice, misbehaving_library: Path
+) -> None:
     with device.open() as first, device.open() as second:
         first.load_library(misbehaving_library)
         second.load_library(misbehaving_library)

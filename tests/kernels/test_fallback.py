@@ -1,0 +1,229 @@
+"""Fallback kernels against onnx's reference implementation, and what they link to."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from tapdot.kernels.fallback import Fallback, reason
+from tapdot.kernels.target import find_target
+from tapdot.kernels.tvm_adapter import object_code, tvm
+from tapdot.kernels.workload import Operand, Workload
+
+OPSET = 18
+FAMILY = Fallback()
+GENERATOR = np.random.default_rng(1)
+
+
+def reference(op: str, arrays: Sequence[np.ndarray | None], outputs: int, attributes: dict[str, Any]) -> list[np.ndarray]:
+    """The results by onnx's own evaluator."""
+    names = ["" if array is None else f"x{index}" for index, array in enumerate(arrays)]
+    node = helper.make_node(op, names, [f"y{index}" for index in range(outputs)], **attributes)
+    values = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in zip(names, arrays, strict=True)
+        if array is not None
+    ]
+    graph = helper.make_graph([node], "g", values, [helper.make_tensor_value_info(f"y{i}", 0, None) for i in range(outputs)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
+    return [np.asarray(result) for result in ReferenceEvaluator(model).run(None, feeds)]
+
+
+def workload_of(
+    op: str,
+    arrays: Sequence[np.ndarray | None],
+    static: Sequence[int],
+    constant: Sequence[int],
+    results: Sequence[np.ndarray],
+    attributes: dict[str, Any],
+) -> Workload:
+    inputs = tuple(
+        None if array is None else Operand(array.shape, array.dtype.name, None, index in static or index in constant)
+        for index, array in enumerate(arrays)
+    )
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
+    for index in static:
+        if arrays[index] is not None:
+            plain[f"static_{index}"] = tuple(arrays[index].reshape(-1).tolist())
+    return Workload(op, inputs, tuple(Operand(y.shape, y.dtype.name) for y in results), tuple(sorted(plain.items())))
+
+
+def run(workload: Workload, arrays: Sequence[np.ndarray | None], target_name: str) -> list[np.ndarray]:
+    """What the kernel computes, in buffers that lie at an odd offset inside larger ones."""
+    target = find_target(target_name)
+    assert reason(workload, target) is None
+    function = FAMILY.build(workload, {}, target, "kernel")
+    library = tvm.tirx.build(function, target=tvm.target.Target(target.llvm()))
+    constants = {i: arrays[i] for i, x in enumerate(workload.inputs) if x is not None and x.constant}
+    packed = FAMILY.pack(workload, {}, target, constants)
+    for index, array in FAMILY.unpack(workload, {}, target, packed).items():
+        np.testing.assert_array_equal(array, constants[index])
+    variable = [arrays[i].reshape(-1) for i, x in enumerate(workload.inputs) if x is not None and not x.constant]
+    outputs = [tvm.runtime.tensor(np.full(y.shape, 77).astype(y.dtype).reshape(-1)) for y in workload.outputs]
+    library["kernel"](*(tvm.runtime.tensor(np.ascontiguousarray(x)) for x in (*packed, *variable)), *outputs)
+    return [y.numpy().reshape(operand.shape) for y, operand in zip(outputs, workload.outputs, strict=True)]
+
+
+def floats(*shape: int) -> np.ndarray:
+    return GENERATOR.standard_normal(shape).astype(np.float32)
+
+
+def i64(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+X = floats(2, 3, 5, 7)
+CASES: list[tuple[str, str, list[Any], list[int], list[int], int, dict[str, Any]]] = []
+"""(id, operator, operands, static ones, other constants, number of results, attributes)"""
+
+
+def case(op: str, *arrays: Any, static: Sequence[int] = (), constant: Sequence[int] = (), outputs: int = 1, **attributes: Any) -> None:
+    CASES.append((f"{op}-{len(CASES)}", op, list(arrays), list(static), list(constant), outputs, attributes))
+
+
+# Movement
+case("Transpose", X, perm=[0, 2, 3, 1])
+case("Transpose", X)
+case("Concat", X, floats(2, 4, 5, 7), axis=1)
+case("Concat", X, X, axis=-1)
+case("Slice", X, i64(1, -1), i64(5, -8), i64(2, 3), i64(2, -2), static=[1, 2, 3, 4])
+case("Slice", X, i64(-2), i64(100), i64(-1), static=[1, 2, 3])
+case("Split", X, i64(1, 2), static=[1], outputs=2, axis=1)
+case("Split", X, outputs=3, axis=1, num_outputs=3)
+case("Expand", floats(3, 1, 7), i64(2, 1, 5, 1), static=[1])
+case("Tile", X, i64(1, 2, 1, 3), static=[1])
+case("Pad", X, i64(0, 0, 1, 2, 0, 0, 3, 1), np.array(2.5, np.float32), static=[1, 2])
+case("Pad", X, i64(0, 0, 1, 2, 0, 0, 3, 1), static=[1], mode="reflect")
+case("Pad", X, i64(0, 0, 1, 2, 0, 0, 3, 1), static=[1], mode="edge")
+case("Pad", X, i64(0, 0, -1, 2, 0, 0, 3, -2), static=[1])
+case("Reshape", X, i64(2, 15, 7), static=[1])
+case("Flatten", X, axis=2)
+case("DepthToSpace", floats(2, 8, 3, 4), blocksize=2, mode="DCR")
+case("DepthToSpace", floats(2, 8, 3, 4), blocksize=2, mode="CRD")
+case("SpaceToDepth", floats(2, 3, 4, 6), blocksize=2)
+case("Cast", X * 5, to=onnx.TensorProto.INT32)
+case("Cast", X, to=onnx.TensorProto.FLOAT16)
+case("Cast", X, to=onnx.TensorProto.DOUBLE)
+case("Cast", (X > 0), to=onnx.TensorProto.FLOAT)
+case("Cast", np.round(X), to=onnx.TensorProto.BOOL)
+# Indexing
+case("Gather", X, i64(4, 0, -1), axis=2)
+case("Gather", X, np.array([[0, 1], [2, -3]], np.int32), axis=1)
+case("GatherElements", floats(3, 4), GENERATOR.integers(-3, 3, (2, 4)), axis=0)
+case("GatherND", floats(2, 3, 4), np.array([[0, 1], [1, 2]], np.int64))
+case("GatherND", floats(2, 3, 4), np.array([[1], [2]], np.int64), batch_dims=1)
+case("ScatterElements", floats(3, 4), np.array([[1, 0, 2, 1]]), floats(1, 4), axis=0)
+case("ScatterND", floats(4, 5), np.array([[1], [3]]), floats(2, 5))
+case("ScatterND", floats(4, 5), np.array([[1], [1]]), floats(2, 5), reduction="add")
+case("OneHot", i64(0, 2, -1, 9), i64(5), np.array([0.5, 2], np.float32), static=[1], axis=0)
+case("Trilu", floats(2, 4, 5), np.array(1, np.int64), static=[1], upper=0)
+# Element-wise
+case("Where", X > 0, X, floats(7))
+for _op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"):
+    case(_op, np.abs(X) + 0.1, floats(3, 1, 7))
+for _op in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
+    case(_op, GENERATOR.integers(-9, 9, (3, 4)), GENERATOR.integers(1, 9, (4,)))
+case("Pow", GENERATOR.integers(-4, 5, (3, 4)), GENERATOR.integers(0, 6, (4,)))
+case("Mod", GENERATOR.integers(-9, 9, (3, 4)), GENERATOR.integers(1, 9, (4,)))
+case("Mod", X * 10, floats(3, 5, 7), fmod=1)
+for _op in ("Equal", "Less", "GreaterOrEqual"):
+    case(_op, np.round(X), np.round(floats(5, 7)))
+for _op in ("And", "Or", "Xor"):
+    case(_op, X > 0, floats(7) > 0)
+case("Not", X > 0)
+case("BitShift", GENERATOR.integers(0, 9, (5,)).astype(np.uint8), np.full(5, 2, np.uint8), direction="LEFT")
+case("IsNaN", np.where(X > 0.5, np.nan, X).astype(np.float32))
+case("IsInf", np.where(X > 0.5, np.inf, np.where(X < -1, -np.inf, X)).astype(np.float32), detect_negative=0)
+for _op in ("Relu", "Sigmoid", "Tanh", "Exp", "Erf", "HardSwish", "Softplus", "Selu", "Abs", "Neg", "Floor", "Sign", "Softsign"):
+    case(_op, X)
+case("Clip", X, np.array(-0.5, np.float32), np.array(1.0, np.float32), static=[1, 2])
+case("Exp", X.astype(np.float64))
+case("Log", np.abs(X).astype(np.float64))
+case("Sigmoid", X.astype(np.float16))
+# Reductions
+for _op in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp"):
+    case(f"Reduce{_op}", np.abs(X) + 0.1, i64(1, -1), static=[1], keepdims=0)
+case("ReduceSum", floats(3, 1000), i64(1), static=[1])
+case("ReduceSum", floats(3, 1003), i64(1), static=[1])
+case("ReduceMax", floats(1000))
+case("ReduceMean", X, keepdims=0)
+case("ReduceSum", GENERATOR.integers(-9, 9, (3, 40)), i64(0), static=[1])
+case("ArgMax", np.round(X), axis=2)
+case("ArgMax", np.round(X), axis=-1, keepdims=0, select_last_index=1)
+case("ArgMin", np.round(X), axis=1)
+case("CumSum", X, np.array(2, np.int32), static=[1])
+case("CumSum", X, np.array(-1, np.int32), static=[1], exclusive=1, reverse=1)
+case("TopK", floats(3, 9), i64(4), static=[1], outputs=2)
+case("TopK", floats(3, 9), i64(2), static=[1], outputs=2, axis=0, largest=0)
+# Normalization
+case("Softmax", X, axis=1)
+case("Softmax", floats(2, 1000))
+case("LogSoftmax", X, axis=-1)
+case("Hardmax", np.round(X), axis=1)
+case("LRN", floats(2, 7, 4, 5), size=5, alpha=0.02, beta=0.75, bias=1.5)
+case("LRN", floats(2, 7, 4, 5), size=4, alpha=0.02, beta=0.6)
+case("BatchNormalization", X, floats(3), floats(3), floats(3), np.abs(floats(3)), constant=[1, 2, 3, 4])
+case("InstanceNormalization", X, floats(3), floats(3), constant=[1, 2])
+case("LayerNormalization", X, floats(5, 7), floats(5, 7), constant=[1, 2], axis=2)
+case("GroupNormalization", floats(2, 6, 5, 7), floats(3), floats(3), constant=[1, 2], num_groups=3)
+case("MeanVarianceNormalization", X)
+case("LpNormalization", X, axis=1, p=2)
+# Products
+case("MatMul", floats(2, 3, 5, 7), floats(7, 9))
+case("MatMul", floats(3, 5, 7), floats(3, 7, 600))
+case("MatMul", floats(7), floats(7, 4))
+case("MatMul", floats(4, 70), floats(70))
+case("Gemm", floats(5, 7), floats(9, 7), floats(9), transB=1, alpha=0.5, beta=2.0, constant=[1, 2])
+case("Gemm", floats(7, 5), floats(7, 9), transA=1)
+case("Einsum", floats(3, 4), floats(4, 5), equation="ij,jk->ik")
+case("Conv", floats(2, 4, 11), floats(6, 2, 3), floats(6), group=2, pads=[1, 2], strides=[2])
+case("Conv", X, floats(4, 3, 3, 3), pads=[1, 1, 1, 1], dilations=[2, 1])
+case("Conv", X, floats(4, 3, 2, 2), auto_pad="SAME_UPPER", strides=[2, 2])
+case("Conv", floats(1, 2, 4, 5, 6), floats(3, 2, 2, 3, 2), floats(3), constant=[1, 2])
+case("ConvTranspose", floats(1, 2, 5), floats(2, 3, 3), strides=[2], pads=[1, 1], output_padding=[1])
+case("ConvTranspose", floats(1, 4, 3, 4), floats(4, 2, 3, 2), floats(4), group=2, strides=[2, 3], pads=[1, 0, 0, 1], constant=[1, 2])
+case("ConvTranspose", floats(1, 2, 3, 3), floats(2, 2, 3, 3), strides=[3, 2], output_shape=[10, 8])
+case("ConvTranspose", floats(1, 1, 2, 3, 3), floats(1, 2, 2, 2, 2), strides=[2, 1, 1])
+# Pools
+case("MaxPool", floats(1, 2, 9), kernel_shape=[3], strides=[2], pads=[1, 1])
+case("MaxPool", floats(1, 2, 5, 6, 7), kernel_shape=[2, 3, 2], strides=[2, 1, 2])
+case("AveragePool", X, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1])
+case("AveragePool", X, kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], count_include_pad=1)
+case("AveragePool", floats(1, 2, 5, 6, 7), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+case("LpPool", X, kernel_shape=[3, 2], strides=[2, 2], p=2)
+case("GlobalAveragePool", X)
+case("GlobalMaxPool", floats(2, 3, 40, 7))
+# Resize
+for _attributes in (
+    {"mode": "nearest"},
+    {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    {"mode": "linear"},
+    {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    {"mode": "cubic"},
+):
+    case("Resize", X, None, np.array([1, 1, 2, 1.5], np.float32), static=[2], **_attributes)
+case("Resize", X, None, None, i64(2, 3, 3, 10), static=[3], mode="linear")
+
+
+@pytest.mark.parametrize("target", ["host"])
+@pytest.mark.parametrize(("op", "arrays", "static", "constant", "outputs", "attributes"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_kernel_computes_the_operator(
+    op: str, arrays: list[Any], static: list[int], constant: list[int], outputs: int, attributes: dict[str, Any], target: str
+) -> None:
+    expected = reference(op, arrays, outputs, attributes)
+    workload = workload_of(op, arrays, static, constant, expected, attributes)
+    for got, wanted in zip(run(workload, arrays, target), expected, strict=True):
+        if wanted.dtype.kind == "f":
+            coarse = wanted.dtype == np.float16
+            np.testing.assert_allclose(got, wanted, rtol=2e-3 if coarse else 3e-5, atol=2e-3 if coarse else 2e-5)
+        else:
+            np.testing.assert_array_equal(got, wanted)
