@@ -20,13 +20,13 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.operands import ExtraOperands
-from tapdot.kernels.register_tile import Tile, accumulate, channel_step, segments
+from tapdot.kernels.register_tile import Prefetch, Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
 
 Slots = tuple[int, int, int]
-PANEL_BYTES = 320 * 1024
+PANEL_BYTES = 256 * 1024
 """Weights of one tile over one chunk of channels, kept in the second-level cache while the tile visits every position."""
 
 
@@ -378,9 +378,10 @@ class _Emitter:
                         for x_start, x_pieces, columns in segments(geometry.width, plan.tile.columns):
                             with loop(x_pieces) as x_piece:
                                 y, x = y_start + y_piece * rows, x_start + x_piece * columns
-                                self._tile(Tile(vectors, rows, columns), n, first, y, x, chunk, start)
+                                ahead = (start + chunk_weights, y_index * x_pieces + x_piece, share * x_pieces)
+                                self._tile(Tile(vectors, rows, columns), n, first, y, x, chunk, start, ahead)
 
-    def _tile(self, tile: Tile, n: Value, first: Value, y: Value, x: Value, chunk: Value, weight_start: Value) -> None:
+    def _tile(self, tile: Tile, n: Value, first: Value, y: Value, x: Value, chunk: Value, weight_start: Value, following: tuple[Value, Value, int]) -> None:
         plan, geometry, isa, shape = self.plan, self.plan.geometry, self.isa, self.workload.output.shape
         registers = Registers(tile.accumulators, isa.lanes)
         places = [
@@ -420,6 +421,10 @@ class _Emitter:
         top, left = geometry.pads[:2]
         pitch = self.x_layout.pitch(x_shape[3])
 
+        iterations = geometry.kernel[0] * geometry.kernel[1] * (plan.chunk // step)
+        chunk_weights = plan.panel_elements(tile.vectors) // plan.chunks
+        ahead = Prefetch.plan(following[0], chunk_weights, iterations, *following[1:])
+
         def input_offset(tap: Sequence[Value], channel: Value) -> Value:
             c = window + chunk * plan.chunk + channel
             row = y * stride_y + tap[0] * dilation_y - top
@@ -439,6 +444,7 @@ class _Emitter:
             input_offset,
             [(row * stride_y * pitch + column * stride_x) * block for _, _, row, column in places[: tile.positions]],
             self.x_layout.plane(x_shape[2], x_shape[3]) if block == 1 else 1,
+            ahead,
         )
 
         def finish() -> None:

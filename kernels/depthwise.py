@@ -28,6 +28,8 @@ from tapdot.kernels.workload import Workload
 
 LOOPED, ROW, ALL = 0, 1, 2
 """How many axes of the kernel are written out: none, the taps of a row, or all, with their weights in registers."""
+HIDDEN_LOAD_CYCLES = 0.2
+"""What a load costs although arithmetic covers it: inputs come from the second-level cache or from further away."""
 TILE_CYCLES = 6.0
 """What a tile costs besides its multiply-adds and loads: addresses, the loop, the start of its sums."""
 
@@ -70,13 +72,13 @@ class Patch:
         return self.rows * self.columns + len(self.written_taps) + 1 <= isa.registers
 
     def cycles(self, isa: Isa) -> float:
-        """Cycles of one tile: the dearest of arithmetic, loads and stores, and a constant share."""
+        """Cycles of one tile: the dearest of arithmetic, loads and stores, a little for every load that is hidden, a constant share."""
         height, width = self.kernel
         written, outputs = len(self.written_taps), self.rows * self.columns
         iterations = height * width // written
-        loads = len(self.readers(self.written_taps)) + (0 if self.unrolled == ALL else written)
+        loads = iterations * (len(self.readers(self.written_taps)) + (0 if self.unrolled == ALL else written))
         arithmetic = outputs * height * width / isa.fma_per_cycle
-        return max(arithmetic, iterations * loads / isa.loads_per_cycle, outputs) + 1.5 * (iterations - 1) + TILE_CYCLES
+        return max(arithmetic, loads / isa.loads_per_cycle, outputs) + HIDDEN_LOAD_CYCLES * loads + TILE_CYCLES
 
 
 class DepthwiseConvolution(Family):

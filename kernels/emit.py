@@ -86,6 +86,13 @@ def local_buffer(size: int, dtype: str) -> Buffer:
     return T.alloc_buffer((size,), dtype, scope="local", annotations=ON_STACK)
 
 
+def prefetch(buffer: Buffer, offset: Value) -> None:
+    """Asks for the cache line of an element, to be in the second-level cache soon; harmless past the end of the buffer."""
+    read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
+    identifier = T.llvm_lookup_intrinsic_id("llvm.prefetch")
+    T.evaluate(T.call_llvm_intrin(identifier, T.address_of(buffer[offset]), read, second_level, data, dtype="void"))
+
+
 class Registers:
     """An array of vectors that lives in registers: it is only ever indexed by Python ints."""
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tapdot.kernels.emit import Registers, Value, broadcasts, load, loop, multiply_add
+from tapdot.kernels.emit import Registers, Value, broadcasts, load, loop, multiply_add, prefetch
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import Buffer, T
 
@@ -77,6 +77,45 @@ def channel_step(isa: Isa, accumulators: int, channels: int, input_block: int, a
     return step
 
 
+@dataclass(frozen=True)
+class Prefetch:
+    """Weights of the next chunk, fetched into the second-level cache while this one is computed.
+
+    A core that computes near its limit cannot also wait for weights that come from memory once. The tiles that share a chunk fetch the
+    next one together: every ``period`` iterations of the innermost loop ask for ``lines`` cache lines from ``start`` on. They stand
+    outside that loop, whose registers are all taken.
+    """
+
+    start: Value
+    lines: int
+    period: int
+
+    @classmethod
+    def plan(cls, next_chunk: Value, chunk: int, iterations: int, index: Value, tiles: int) -> Prefetch | None:
+        """The share of tile number ``index`` of ``tiles`` in fetching ``chunk`` floats while it does ``iterations``; None where so
+        many tiles share a chunk that it does not matter."""
+        if tiles > PREFETCH_TILES:
+            return None
+        period = PREFETCH_PERIOD
+        lines = -(-chunk * period // (LINE_FLOATS * iterations * tiles))
+        return cls(next_chunk + index * (-(-iterations // period) * lines * LINE_FLOATS), lines, period)
+
+    def emit(self, weights: Buffer, turn: Value) -> None:
+        """The prefetches of one turn."""
+        for line in range(self.lines):
+            prefetch(weights, self.start + (turn * self.lines + line) * LINE_FLOATS)
+
+
+LINE_FLOATS = 16
+"""float32 values in a cache line of 64 bytes."""
+
+PREFETCH_TILES = 16
+"""With more tiles than this on one chunk, the wait for its weights is a small share of the work."""
+
+PREFETCH_PERIOD = 8
+"""Iterations of the innermost loop between two turns of prefetching."""
+
+
 def accumulate(
     isa: Isa,
     tile: Tile,
@@ -90,12 +129,14 @@ def accumulate(
     input_offset: Callable[[Sequence[Value], Value], Value],
     position_offsets: Sequence[int],
     channel_stride: int,
+    ahead: Prefetch | None = None,
 ) -> None:
     """Emits the loops over taps and channels of one tile.
 
     ``taps`` are the extents of the tap loops; ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and
     channel; position ``p`` lies ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels inside
-    a step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on.
+    a step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on. ``ahead`` says which weights to fetch
+    meanwhile.
     """
     panel = tile.vectors * isa.lanes
 
@@ -123,7 +164,12 @@ def accumulate(
                 tap_loops(extents[1:], (*tap, index), tap_index * extents[0] + index)
             return
         whole, rest = divmod(channels, step)
-        if whole:
+        if whole and ahead is not None and whole % ahead.period == 0:
+            with loop(whole // ahead.period) as group:
+                ahead.emit(weights, tap_index * (whole // ahead.period) + group)
+                with loop(ahead.period) as index:
+                    body(tap, tap_index, (group * ahead.period + index) * step, step)
+        elif whole:
             with loop(whole) as index:
                 body(tap, tap_index, index * step, step)
         if rest:

@@ -1,7 +1,7 @@
 """The nine small models that ship inside the onnx package, as they are and with weights worth computing with.
 
-As shipped, every weight is one constant (ConstantOfShape), so the outputs are almost uniform and hide most mistakes. ``randomised``
-draws them anew from a seed: He et al.'s deviation for weights, small biases, positive variances.
+As shipped, every weight is one constant (ConstantOfShape), so the outputs are almost uniform and hide most mistakes.
+``randomised`` draws them anew from a seed: He et al.'s deviation for weights, small biases, positive variances.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def trace(
 ) -> Graph:
     """The graph of a model: an ``.onnx`` or ``.pt2`` file, a torch module, an exported program or a loaded ONNX model.
 
-    A torch module needs ``example_inputs`` (a tensor, a sequence, or a mapping by parameter name); for the others ``shapes`` fixes
-    dimensions they leave open, by input name. A graph is returned as it is. Raises ModelError that lists all that is wrong.
+    A torch module needs ``example_inputs`` (a tensor, a sequence, or a mapping by parameter name); for the others ``shapes``
+    fixes dimensions they leave open, by input name. A graph is returned as it is. Raises ModelError that lists all that is wrong.
     """
     if isinstance(model, Graph):
         return model
@@ -37,7 +37,8 @@ def trace(
         return _from_onnx(model, shapes)
     if not isinstance(model, (str, Path)):
         raise ModelError(
-            f"Expected a path, a torch module, an exported program or an ONNX model, found {type(model).__name__}; see tapdot.trace."
+            f"Expected a path, a torch module, an exported program or an ONNX model, found {type(model).__name__}; see "
+            "tapdot.trace."
         )
     suffix = Path(model).suffix.lower()
     if suffix == ".onnx":
@@ -46,7 +47,8 @@ def trace(
         return _from_torch(model, None, shapes)
     if suffix in PICKLES:
         raise ModelError(
-            f"Expected a model as .onnx or .pt2, found {str(model)!r}, which is usually a pickle, and pickles are never loaded; save the model "
+            f"Expected a model as .onnx or .pt2, found {str(model)!r}, which is usually a pickle, and pickles are never "
+            "loaded; save the model "
             "with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')."
         )
     raise ModelError(f"Expected a model as .onnx or .pt2, found {str(model)!r}; rename the file if it is one of them.")

@@ -1,8 +1,8 @@
 """Whether a program with in-place operators may be read as it stands.
 
-torch.export keeps ``relu_`` and its kind. Functionalizing and decomposing a program takes torch longer than everything else an import
-does, and most networks do not need it: an importer that walks the nodes in order and lets an in-place result stand for its operand,
-too, gives the same answer, as long as nothing else shares the operand's storage.
+torch.export keeps ``relu_`` and its kind. Functionalizing and decomposing a program takes torch longer than everything else an
+import does, and most networks do not need it: an importer that walks the nodes in order and lets an in-place result stand for its
+operand, too, gives the same answer, as long as nothing else shares the operand's storage.
 """
 
 from __future__ import annotations
@@ -13,8 +13,33 @@ import torch
 from torch import fx
 
 FRESH = frozenset(
-    "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d batch_norm group_norm layer_norm instance_norm "
-    "linear addmm mm bmm add sub mul div cat max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d".split()
+    [
+        "conv1d",
+        "conv2d",
+        "conv3d",
+        "conv_transpose1d",
+        "conv_transpose2d",
+        "conv_transpose3d",
+        "batch_norm",
+        "group_norm",
+        "layer_norm",
+        "instance_norm",
+        "linear",
+        "addmm",
+        "mm",
+        "bmm",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "cat",
+        "max_pool1d",
+        "max_pool2d",
+        "max_pool3d",
+        "avg_pool1d",
+        "avg_pool2d",
+        "avg_pool3d",
+    ]
 )
 """Operators whose result always has storage of its own (some others return their operand itself when there is nothing to do)."""
 
@@ -42,7 +67,9 @@ def walks_in_order(graph: fx.Graph) -> bool:
             continue
         operand = mutated_operand(node)
         schema = node.target._schema
-        written = [index for index, argument in enumerate(schema.arguments) if argument.alias_info and argument.alias_info.is_write]
+        written = [
+            index for index, argument in enumerate(schema.arguments) if argument.alias_info and argument.alias_info.is_write
+        ]
         if operand is None or written != [0] or len(schema.returns) != 1:  # (1)
             return False
         root = root_of.get(operand, operand)
@@ -50,7 +77,7 @@ def walks_in_order(graph: fx.Graph) -> bool:
             return False
         root_of[node] = root
         sharing.setdefault(root, [root]).append(node)
-    for root, nodes in sharing.items():
+    for nodes in sharing.values():
         last = max(position[node] for node in nodes)
         readers = {reader for node in nodes for reader in node.users if reader not in nodes}
         if any(_name(reader.target) not in FRESH and position[reader] < last for reader in readers):  # (3)

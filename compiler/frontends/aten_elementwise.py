@@ -12,7 +12,7 @@ from tapdot.compiler.frontends.aten_table import Call, Scalar, aten
 Operand = str | Scalar
 
 
-# -- arithmetic: operands are brought to the result's element type, as torch promotes ---------------------------------------------
+# -- arithmetic: operands are brought to the result's element type, as torch promotes ------------------------------------------
 
 
 def _binary(op: str) -> Any:
@@ -121,7 +121,7 @@ def lerp(call: Call, start: str, end: str, weight: Operand) -> str:
     return call.emit("Add", start, call.emit("Mul", step, call.operand(weight), part="part"))
 
 
-# -- functions of one value -------------------------------------------------------------------------------------------------------
+# -- functions of one value ----------------------------------------------------------------------------------------------------
 
 UNARY = {
     "relu": "Relu",
@@ -204,7 +204,7 @@ def clamp_max(call: Call, x: str, max: Operand) -> str:  # noqa: A002
 
 
 @aten("threshold")
-def threshold(call: Call, x: str, threshold: Scalar, value: Scalar) -> str:  # noqa: A002
+def threshold(call: Call, x: str, threshold: Scalar, value: Scalar) -> str:
     if threshold == value == 0:
         return call.emit("Relu", x)
     above = call.emit("Greater", x, call.constant(threshold, part="threshold"), part="above")
@@ -315,7 +315,7 @@ def glu(call: Call, x: str, dim: int = -1) -> str:
     return call.emit("Mul", value, call.emit("Sigmoid", gate, part="sigmoid"))
 
 
-# -- identities -------------------------------------------------------------------------------------------------------------------
+# -- identities ----------------------------------------------------------------------------------------------------------------
 
 
 @aten("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
@@ -337,7 +337,7 @@ def convert(call: Call, x: str, *rest: Any, **named: Any) -> str:
     return call.cast(x, call.dtype)
 
 
-# -- comparisons and choices --------------------------------------------------------------------------------------------------------
+# -- comparisons and choices ---------------------------------------------------------------------------------------------------
 
 COMPARISONS = {"eq": "Equal", "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual"}
 LOGIC = {
@@ -351,7 +351,9 @@ LOGIC = {
 
 
 def common_dtype(call: Call, a: Operand, b: Operand) -> str:
-    """The element type in which torch compares two operands; a number takes the tensor's, unless it is a fraction beside integers."""
+    """The element type in which torch compares two operands; a number takes the tensor's, unless it is a fraction beside
+    integers.
+    """
     kinds = [
         torch.empty((1,) if isinstance(value, str) else (), dtype=getattr(torch, call.dtype_of(value)))
         if isinstance(value, str)

@@ -12,7 +12,7 @@ import numpy as np
 from tapdot.compiler.frontends.aten_elementwise import Operand
 from tapdot.compiler.frontends.aten_table import Call, Scalar, aten
 
-# -- views ------------------------------------------------------------------------------------------------------------------------
+# -- views ---------------------------------------------------------------------------------------------------------------------
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
@@ -103,13 +103,11 @@ def repeat(call: Call, x: str, repeats: Sequence[int]) -> str:
     return call.emit("Tile", x, call.ints(counts, "repeats"))
 
 
-# -- parts --------------------------------------------------------------------------------------------------------------------------
+# -- parts ---------------------------------------------------------------------------------------------------------------------
 
 
 @aten("slice.Tensor", "slice_copy.Tensor")
-def slice_(
-    call: Call, x: str, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> str:
+def slice_(call: Call, x: str, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> str:
     axis = call.axis(x, dim)
     size = call.shape(x)[axis]
     first, last, _ = slice(start, None if end in (None, sys.maxsize) else end, step).indices(size)
@@ -156,12 +154,12 @@ def chunk(call: Call, x: str, chunks: int, dim: int = 0) -> tuple[str, ...]:
 
 @aten("unbind.int")
 def unbind(call: Call, x: str, dim: int = 0) -> tuple[str, ...]:
-    axis, axes = call.axis(x, dim), call.ints([call.axis(x, dim)], "axes")
+    axes = call.ints([call.axis(x, dim)], "axes")
     parts = split(call, x, 1, dim)
     return tuple(call.emit("Squeeze", part, axes, part=f"part{index}") for index, part in enumerate(parts))
 
 
-# -- joins --------------------------------------------------------------------------------------------------------------------------
+# -- joins ---------------------------------------------------------------------------------------------------------------------
 
 
 @aten("cat", "concat", "concatenate")
@@ -215,7 +213,7 @@ def fill(call: Call, x: str, value: Operand) -> str:
     return expand(call, call.operand(value), call.shape(x))
 
 
-# -- padding ------------------------------------------------------------------------------------------------------------------------
+# -- padding -------------------------------------------------------------------------------------------------------------------
 
 PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -245,7 +243,7 @@ for _spatial in (1, 2, 3):
     aten(f"replication_pad{_spatial}d")(lambda call, x, pads: pad(call, x, pads, "replicate"))
 
 
-# -- gathering ------------------------------------------------------------------------------------------------------------------------
+# -- gathering -----------------------------------------------------------------------------------------------------------------
 
 
 @aten("embedding")
@@ -306,7 +304,7 @@ def pixel_unshuffle(call: Call, x: str, downscale_factor: int) -> str:
     return call.emit("Reshape", moved, shape)
 
 
-# -- constants ------------------------------------------------------------------------------------------------------------------------
+# -- constants -----------------------------------------------------------------------------------------------------------------
 
 
 @aten("full", "full_like", "new_full")

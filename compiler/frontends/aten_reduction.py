@@ -7,7 +7,7 @@ from typing import Any
 
 from tapdot.compiler.frontends.aten_table import Call, Scalar, aten
 
-# -- matrix products ----------------------------------------------------------------------------------------------------------------
+# -- matrix products -----------------------------------------------------------------------------------------------------------
 
 
 @aten("linear")
@@ -71,7 +71,7 @@ def attention(
     return call.emit("MatMul", call.emit("Softmax", scores, part="softmax", axis=-1), value)
 
 
-# -- reductions -----------------------------------------------------------------------------------------------------------------------
+# -- reductions ----------------------------------------------------------------------------------------------------------------
 
 
 def _reduce(call: Call, op: str, x: str, dim: Any, keepdim: bool, part: str = "") -> str:
@@ -167,9 +167,7 @@ def std_dim(call: Call, x: str, dim: Any = None, unbiased: bool = True, keepdim:
 
 
 @aten("var_mean.correction")
-def var_mean(
-    call: Call, x: str, dim: Any = None, correction: Scalar | None = None, keepdim: bool = False
-) -> tuple[str, str]:
+def var_mean(call: Call, x: str, dim: Any = None, correction: Scalar | None = None, keepdim: bool = False) -> tuple[str, str]:
     return var(call, x, dim, correction, keepdim), _reduce(call, "ReduceMean", x, dim, keepdim, "average")
 
 
@@ -192,7 +190,7 @@ def topk(call: Call, x: str, k: int, dim: int = -1, largest: bool = True, sorted
     return call.emit("TopK", x, count, outputs=2, axis=call.axis(x, dim), largest=int(largest), sorted=1)
 
 
-# -- softmax --------------------------------------------------------------------------------------------------------------------------
+# -- softmax -------------------------------------------------------------------------------------------------------------------
 
 
 @aten("softmax.int", "_softmax")

@@ -17,7 +17,9 @@ def spread(value: Ints, axes: int) -> tuple[int, ...]:
 
 
 def _batched(call: Call, x: str, spatial: int, compute: Any) -> str:
-    """Applies ``compute`` to a batch: where torch was given one image without batch axis, the axis is added and taken away again."""
+    """Applies ``compute`` to a batch: where torch was given one image without batch axis, the axis is added and taken away
+    again.
+    """
     if call.rank(x) == spatial + 2:
         return compute(x)
     axis = call.ints([0], "axes")
@@ -141,9 +143,7 @@ def _max_pool(spatial: int) -> Any:
         ceil_mode: bool = False,
     ) -> str:
         attributes = _pool_attributes(kernel_size, stride, padding, ceil_mode, spatial)
-        return _batched(
-            call, x, spatial, lambda x: call.emit("MaxPool", x, dilations=spread(dilation, spatial), **attributes)
-        )
+        return _batched(call, x, spatial, lambda x: call.emit("MaxPool", x, dilations=spread(dilation, spatial), **attributes))
 
     return row
 

@@ -6,8 +6,8 @@ A row is a function from an application to values of the graph::
     def relu(call: Call, x: str) -> str:
         return call.emit("Relu", x)
 
-Its parameters are the operator's own, by position and name, with their defaults; tensors arrive as names of values in the graph. It
-returns the name of the result, or a tuple of names. The in-place operator (``relu_``) has the same row.
+Its parameters are the operator's own, by position and name, with their defaults; tensors arrive as names of values in the
+graph. It returns the name of the result, or a tuple of names. The in-place operator (``relu_``) has the same row.
 """
 
 from __future__ import annotations

@@ -24,16 +24,14 @@ ONNX_NUMBERS = {name: number for number, name in ONNX_DTYPES.items()}
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 
 
-def import_onnx(
-    source: str | Path | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None
-) -> Graph:
+def import_onnx(source: str | Path | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
     """The graph of an ONNX model: a file (weights inside or beside it) or a loaded model.
 
-    ``shapes`` gives sizes to inputs whose dimensions the model leaves open. Value and node names are the model's. Whatever follows from
-    constants and static shapes alone is computed here, so that shapes are numbers everywhere.
+    ``shapes`` gives sizes to inputs whose dimensions the model leaves open. Value and node names are the model's. Whatever
+    follows from constants and static shapes alone is computed here, so that shapes are numbers everywhere.
 
-    Raises ModelError that lists all that is wrong: a file that is none, types or operators that are not supported, open dimensions,
-    weights that are not finite.
+    Raises ModelError that lists all that is wrong: a file that is none, types or operators that are not supported, open
+    dimensions, weights that are not finite.
     """
     name = "the ONNX model" if isinstance(source, onnx.ModelProto) else repr(str(source))
     problems = Problems(name)
@@ -73,12 +71,14 @@ def _check_operators(graph: onnx.GraphProto, problems: Problems) -> None:
         where = f"node {names}" if len(nodes) == 1 else f"nodes {names}"
         if domain not in DEFAULT_DOMAINS:
             problems.add(
-                f"Operator {op} of domain {domain!r} ({where}) is not ONNX's own, so its meaning is not known here; export the model without "
+                f"Operator {op} of domain {domain!r} ({where}) is not ONNX's own, so its meaning is not known here; export the "
+                "model without "
                 "it, or define it as a local function of the model."
             )
         else:
             problems.add(
-                f"Operator {op} ({where}) is not supported; rewrite that part of the model with other operators, or cut the model before "
+                f"Operator {op} ({where}) is not supported; rewrite that part of the model with other operators, or cut the "
+                "model before "
                 "it (onnx.utils.extract_model) and compute the rest outside."
             )
 
@@ -108,7 +108,7 @@ class _Importer:
                 self.values[name] = self.builder.input(name, TensorType(shape, dtype))
         for tensor in graph.initializer:  # the converter adds some of its own
             if tensor.name not in self.weights:
-                array = tensor_array(tensor, Path("."), f"initializer {tensor.name!r}", self.problems)
+                array = tensor_array(tensor, Path(), f"initializer {tensor.name!r}", self.problems)
                 if array is not None:
                     self.constant(tensor.name, array)
 
@@ -140,7 +140,8 @@ class _Importer:
                     if name not in self.lost:
                         found = "which a later node makes" if name in made else "which nothing makes"
                         self.problems.add(
-                            f"{node.op_type} node {label(node)} reads {name!r}, {found}; the model breaks ONNX's rules: export it again."
+                            f"{node.op_type} node {label(node)} reads {name!r}, {found}; the model breaks ONNX's rules: export "
+                            "it again."
                         )
             self.lost.update(name for name in node.output if name not in self.values)
 
@@ -197,7 +198,8 @@ class _Importer:
         condition = self.array(node.input[0]) if node.op_type == "If" else None
         if condition is None:
             raise ModelError(
-                f"{node.op_type} node {label(node)} decides at run time what is computed, which is not supported; export the model with "
+                f"{node.op_type} node {label(node)} decides at run time what is computed, which is not supported; export the "
+                "model with "
                 "static shapes, so that its conditions become constants, or without this control flow."
             )
         branch = attribute(node, "then_branch" if condition.item() else "else_branch")
@@ -205,7 +207,7 @@ class _Importer:
         outer, self.weights = self.weights, dict(self.weights)
         shadowed = dict(self.values)
         for tensor in branch.initializer:
-            array = tensor_array(tensor, Path("."), f"initializer {tensor.name!r}", self.problems)
+            array = tensor_array(tensor, Path(), f"initializer {tensor.name!r}", self.problems)
             if array is not None:
                 self.weights[tensor.name] = array
         self.add_nodes(branch.node)
@@ -233,31 +235,36 @@ def _constant(importer: _Importer, node: NodeProto) -> np.ndarray:
     value = onnx.helper.get_attribute_value(entry) if node.attribute else None
     match entry.name:
         case "value":
-            array = tensor_array(value, Path("."), f"constant {node.output[0]!r}", importer.problems)
+            assert value is not None
+            array = tensor_array(value, Path(), f"constant {node.output[0]!r}", importer.problems)
             return np.zeros(0, np.float32) if array is None else array
         case "value_float" | "value_floats":
             return np.array(value, np.float32)
         case "value_int" | "value_ints":
             return np.array(value, np.int64)
-    raise ModelError(f"Constant node {label(node)} holds {entry.name or 'nothing'}, which is not supported; use a tensor of numbers.")
+    raise ModelError(
+        f"Constant node {label(node)} holds {entry.name or 'nothing'}, which is not supported; use a tensor of numbers."
+    )
 
 
 def _constant_of_shape(importer: _Importer, node: NodeProto) -> np.ndarray:
     shape = importer.array(node.input[0])
     if shape is None:
         raise ModelError(
-            f"ConstantOfShape node {label(node)} has a shape that is computed at run time; fix the shapes when exporting the model."
+            f"ConstantOfShape node {label(node)} has a shape that is computed at run time; fix the shapes when exporting the "
+            "model."
         )
     value = attribute(node, "value")
     fill: np.ndarray | None = np.zeros(1, np.float32)
-    if value is not None:
-        fill = tensor_array(value, Path("."), f"value of ConstantOfShape node {label(node)}", importer.problems)
+    if isinstance(value, onnx.TensorProto):
+        fill = tensor_array(value, Path(), f"value of ConstantOfShape node {label(node)}", importer.problems)
     return np.full(shape.tolist(), 0 if fill is None else fill.item(), np.float32 if fill is None else fill.dtype)
 
 
 def _shape(importer: _Importer, node: NodeProto) -> np.ndarray:
     shape = importer.builder.types[importer.values[node.input[0]]].shape
-    return np.array(shape[attribute(node, "start", 0) : attribute(node, "end", None)], np.int64)  # type: ignore[misc]
+    start, end = attribute(node, "start", 0), attribute(node, "end", None)
+    return np.array(shape[start:end], np.int64)  # type: ignore[index]
 
 
 def _size(importer: _Importer, node: NodeProto) -> np.ndarray:

@@ -35,7 +35,7 @@ class OnnxFile:
 def read_onnx(source: str | Path | onnx.ModelProto, problems: Problems) -> OnnxFile:
     """Reads a file or takes a model over (a copy of it); raises ModelError where there is no model to speak of."""
     if isinstance(source, onnx.ModelProto):
-        model, folder = onnx.ModelProto(), Path(".")
+        model, folder = onnx.ModelProto(), Path()
         model.CopyFrom(source)
     else:
         model, folder = _parse(Path(source)), Path(source).parent
@@ -59,13 +59,15 @@ def _parse(path: Path) -> onnx.ModelProto:
         model.ParseFromString(data)
     except (DecodeError, ValueError) as error:
         raise ModelError(
-            f"Expected an ONNX model in {str(path)!r}, found {len(data)} bytes that do not decode as one: the file is truncated or of "
+            f"Expected an ONNX model in {str(path)!r}, found {len(data)} bytes that do not decode as one: the file is "
+            "truncated or of "
             "another format; export or download it again."
         ) from error
     if not model.graph.node or not model.opset_import:
         missing = "nodes" if not model.graph.node else "an operator set version"
         raise ModelError(
-            f"Expected an ONNX model in {str(path)!r}, found one without {missing}: the file is truncated or of another format; export "
+            f"Expected an ONNX model in {str(path)!r}, found one without {missing}: the file is truncated or of another "
+            "format; export "
             "or download it again."
         )
     return model
@@ -135,7 +137,10 @@ def dtype_name(element_type: int) -> str | None:
 
 
 # bfloat16, the 8-bit floats and 4-bit integers also map to numpy types, of other packages.
-_PLAIN = {getattr(TensorProto, name) for name in "FLOAT FLOAT16 DOUBLE INT8 UINT8 INT16 UINT16 INT32 UINT32 INT64 UINT64 BOOL".split()}
+_PLAIN = {
+    getattr(TensorProto, name)
+    for name in ["FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "UINT64", "BOOL"]
+}
 
 
 def _onnx_type(element_type: int) -> str:
@@ -146,7 +151,9 @@ def input_dtype(value: onnx.ValueInfoProto, problems: Problems) -> str | None:
     """The element type of a graph input, or None with the reason added to ``problems``."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
-        problems.add(f"Input {value.name!r} is a {(kind or 'value without type').removesuffix('_type')}; only tensors are supported.")
+        problems.add(
+            f"Input {value.name!r} is a {(kind or 'value without type').removesuffix('_type')}; only tensors are supported."
+        )
         return None
     name = dtype_name(value.type.tensor_type.elem_type)
     if name is None:

@@ -1,7 +1,8 @@
 """Bringing an ONNX model to the operator table's opset.
 
 Older models go through the onnx package's version converter, except for the operators in ``UPGRADES``, which it refuses or gets
-wrong: they are rewritten here and hidden from it. Of newer models those nodes are accepted that mean the same at the table's opset.
+wrong: they are rewritten here and hidden from it. Of newer models those nodes are accepted that mean the same at the table's
+opset.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def default_version(model: onnx.ModelProto) -> int:
         if entry.domain in DEFAULT_DOMAINS:
             return int(entry.version)
     domains = listed(entry.domain for entry in model.opset_import)
-    raise ModelError(f"Expected a model of ONNX's own operators, found one that imports only {domains}; export it without custom operators.")
+    raise ModelError(
+        f"Expected a model of ONNX's own operators, found one that imports only {domains}; export it without custom operators."
+    )
 
 
 def to_table_opset(model: onnx.ModelProto, problems: Problems) -> onnx.ModelProto:
@@ -83,13 +86,15 @@ def newer_meaning(node: NodeProto, version: int) -> str:
         known = new.attributes.get(attribute.name)
         if attribute.name not in old.attributes and known is not None and attribute != known.default_value:
             return f"has the attribute {attribute.name!r} of opset {new.since_version}, which opset {OPSET} does not know"
-    if len(node.input) > len(old.inputs) and not old.inputs[-1].option == onnx.defs.OpSchema.FormalParameterOption.Variadic:
+    if len(node.input) > len(old.inputs) and old.inputs[-1].option != onnx.defs.OpSchema.FormalParameterOption.Variadic:
         return f"has {len(node.input)} operands as of opset {new.since_version}, while opset {OPSET} knows {len(old.inputs)}"
     return ""
 
 
 def _drop_new_attributes(node: NodeProto, version: int) -> None:
-    """Takes away, in place, what an older opset does not know and what means nothing (legality: ``newer_meaning`` found no reason)."""
+    """Takes away, in place, what an older opset does not know and what means nothing (legality: ``newer_meaning`` found no
+    reason).
+    """
     if node.domain not in DEFAULT_DOMAINS or not onnx.defs.has(node.op_type, OPSET, ""):
         return
     known = onnx.defs.get_schema(node.op_type, OPSET, "").attributes
@@ -109,7 +114,9 @@ def attribute(node: NodeProto, name: str, default: object = None) -> object:
 
 
 def _upsample(node: NodeProto) -> list[NodeProto]:
-    """Upsample and the first Resize (scales as attribute to opset 8, then as operand): asymmetric coordinates, nearest rounded down."""
+    """Upsample and the first Resize (scales as attribute to opset 8, then as operand): asymmetric coordinates, nearest rounded
+    down.
+    """
     nodes = []
     if len(node.input) == 1:
         scales = numpy_helper.from_array(np.array(attribute(node, "scales"), np.float32), "")

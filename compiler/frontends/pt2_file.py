@@ -1,7 +1,7 @@
 """Reading ``.pt2`` files without ever running what they contain.
 
-``torch.export.load`` unpickles some members of the archive, evaluates symbolic sizes as Python and resolves operators by dotted name.
-A file from a stranger must do none of this, so before torch reads it, the same archive reader shows that
+``torch.export.load`` unpickles some members of the archive, evaluates symbolic sizes as Python and resolves operators by
+dotted name. A file from a stranger must do none of this, so before torch reads it, the same archive reader shows that
 
 1. no weight or constant is pickled (what ``torch.export.save`` writes for ordinary tensors is raw bytes),
 2. the sample inputs are tensors and containers, readable with ``weights_only=True``,
@@ -27,8 +27,12 @@ from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 
 from tapdot.compiler.errors import ModelError
 
-_OPERATOR = re.compile(r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
-_SIZE = re.compile(r"(?:[su]\d+|Max|Min|FloorDiv|CleanDiv|Mod|PythonMod|Eq|Ne|Le|Lt|Ge|Gt|True|False|int_oo|oo|\d+|[\s()+\-*/,<>=&|~])*")
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
+)
+_SIZE = re.compile(
+    r"(?:[su]\d+|Max|Min|FloorDiv|CleanDiv|Mod|PythonMod|Eq|Ne|Le|Lt|Ge|Gt|True|False|int_oo|oo|\d+|[\s()+\-*/,<>=&|~])*"
+)
 
 
 def read_pt2(path: Path) -> ExportedProgram:
@@ -38,7 +42,8 @@ def read_pt2(path: Path) -> ExportedProgram:
     if path.is_dir():
         raise ModelError(f"Expected a model file at {str(path)!r}, found a folder; name the .pt2 file in it.")
     damaged = (
-        f"Expected a torch.export archive in {str(path)!r}, found {path.stat().st_size} bytes that do not read as one: the file is damaged, "
+        f"Expected a torch.export archive in {str(path)!r}, found {path.stat().st_size} bytes that do not read as one: the "
+        "file is damaged, "
         "of another format, or from another version of torch; save it again with torch.export.save."
     )
     try:
@@ -83,7 +88,9 @@ def _danger(reader: PT2ArchiveReader) -> str:
         elif name.startswith((archive.WEIGHTS_DIR, archive.CONSTANTS_DIR)):
             if name.endswith("_config.json"):
                 for key, entry in json.loads(reader.read_string(name))["config"].items():
-                    if entry["use_pickle"] or not entry["path_name"].startswith((archive.WEIGHT_FILENAME_PREFIX, archive.TENSOR_CONSTANT_FILENAME_PREFIX)):
+                    if entry["use_pickle"] or not entry["path_name"].startswith(
+                        (archive.WEIGHT_FILENAME_PREFIX, archive.TENSOR_CONSTANT_FILENAME_PREFIX)
+                    ):
                         return f"{key!r} is stored as a pickled object"
             elif name.endswith(".pt"):
                 return f"its weights are pickled ({name})"

@@ -54,7 +54,7 @@ def _fix(
         fits = declared is None or (
             len(shape) == len(declared)
             and all(size == known for size, known in zip(shape, declared, strict=True) if isinstance(known, int))
-            and all(bound[known] == size for size, known in zip(shape, declared, strict=True) if known in bound)
+            and all(bound.get(str(known), size) == size for size, known in zip(shape, declared, strict=True))
         )
         if not fits or any(size < 1 for size in shape):
             problems.add(

@@ -1,7 +1,8 @@
 """From torch modules and exported programs to graphs.
 
-torch.export gives a program of ATen operators. Where each has a row in the table (``aten_*.py``), the program is read as it stands;
-else torch decomposes those that have none into core ATen operators, which mostly have one. Batch norms are kept either way.
+torch.export gives a program of ATen operators. Where each has a row in the table (``aten_*.py``), the program is read as it
+stands; else torch decomposes those that have none into core ATen operators, which mostly have one. Batch norms are kept either
+way.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from tapdot.compiler.errors import GraphError, ModelError
+
 # Importing a module of rows puts them into the table.
 from tapdot.compiler.frontends import aten_elementwise, aten_movement, aten_reduction, aten_spatial  # noqa: F401
-from tapdot.compiler.errors import GraphError, ModelError
 from tapdot.compiler.frontends.aliasing import mutated_operand, walks_in_order
 from tapdot.compiler.frontends.aten_table import Call, result_dtype, row_of
-from tapdot.compiler.frontends.problems import Problems, listed
+from tapdot.compiler.frontends.problems import Problems
 from tapdot.compiler.frontends.pt2_file import read_pt2
 from tapdot.compiler.frontends.shapes import Dimension, fix_shapes
 from tapdot.compiler.frontends.weights import check_finite
@@ -46,12 +48,12 @@ def import_torch(
 ) -> Graph:
     """The graph of a module (in eval mode), an exported program or a ``.pt2`` file.
 
-    A module needs ``example_inputs``: a tensor, a sequence of them, or a mapping by parameter name; or ``shapes``, for float32 inputs.
-    ``shapes`` also fixes dimensions that an exported program left open. Constants are named as the module's parameters and buffers,
-    nodes by the path of their module. The graph holds copies: training the module afterwards does not change it.
+    A module needs ``example_inputs``: a tensor, a sequence of them, or a mapping by parameter name; or ``shapes``, for float32
+    inputs. ``shapes`` also fixes dimensions that an exported program left open. Constants are named as the module's parameters
+    and buffers, nodes by the path of their module. The graph holds copies: training the module afterwards does not change it.
 
-    Raises ModelError that lists all that is wrong: what torch cannot export, operators that are not supported (with module path and
-    source line), weights that are not finite, a file that is none.
+    Raises ModelError that lists all that is wrong: what torch cannot export, operators that are not supported (with module
+    path and source line), weights that are not finite, a file that is none.
     """
     if isinstance(source, nn.Module):
         name = type(source).__name__
@@ -76,7 +78,8 @@ def _arguments(
     if examples is None:
         if not shapes:
             raise ModelError(
-                f"Expected example inputs to trace {type(module).__name__} with, found none; give a tensor of the input's shape, or a tuple of "
+                f"Expected example inputs to trace {type(module).__name__} with, found none; give a tensor of the input's "
+                "shape, or a tuple of "
                 "several."
             )
         return (), {name: torch.zeros(tuple(shape)) for name, shape in shapes.items()}
@@ -85,13 +88,13 @@ def _arguments(
     arguments = (examples,) if isinstance(examples, torch.Tensor) else tuple(examples)
     for argument in arguments:
         if not isinstance(argument, torch.Tensor):
-            raise ModelError(f"Expected example inputs to be tensors, found {type(argument).__name__}; convert it with torch.as_tensor.")
+            raise ModelError(
+                f"Expected example inputs to be tensors, found {type(argument).__name__}; convert it with torch.as_tensor."
+            )
     return arguments, {}
 
 
-def _export(
-    module: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], name: str
-) -> ExportedProgram:
+def _export(module: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor], name: str) -> ExportedProgram:
     """Exports in eval mode and puts every submodule back into the mode it was in."""
     modes = {part: part.training for part in module.modules()}
     try:
@@ -101,7 +104,8 @@ def _export(
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         raise ModelError(
             f"torch.export cannot trace {name} with inputs of shape "
-            f"{', '.join(str(list(value.shape)) for value in (*arguments, *named.values()))}: {reason}. Check that the module runs on them, "
+            f"{', '.join(str(list(value.shape)) for value in (*arguments, *named.values()))}: {reason}. Check that the module "
+            "runs on them, "
             "and that its code does not branch on tensor values."
         ) from error
     finally:
@@ -118,9 +122,7 @@ def _with_static_shapes(
     problems.raise_any()
     if all(isinstance(size, int) for dimensions in declared.values() for size in dimensions):
         return program
-    examples = tuple(
-        torch.zeros(fixed[name], dtype=node.meta["val"].dtype) for name, node in _user_inputs(program).items()
-    )
+    examples = tuple(torch.zeros(fixed[name], dtype=node.meta["val"].dtype) for name, node in _user_inputs(program).items())
     # Its guards are Python source, and the shapes were checked above.
     return _export_again(program.module(check_guards=False), examples, problems.model)
 
@@ -131,7 +133,9 @@ def _export_again(module: nn.Module, examples: tuple[torch.Tensor, ...], name: s
     except Exception as error:  # as in _export
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         sizes = ", ".join(str(list(example.shape)) for example in examples)
-        raise ModelError(f"{name} does not run on inputs of shape {sizes}: {reason}. Choose shapes it was exported for.") from error
+        raise ModelError(
+            f"{name} does not run on inputs of shape {sizes}: {reason}. Choose shapes it was exported for."
+        ) from error
 
 
 def _user_inputs(program: ExportedProgram) -> dict[str, fx.Node]:
@@ -169,11 +173,13 @@ def is_assertion(target: Any) -> bool:
     return str(target).startswith("aten._assert_")
 
 
-# -- walking it -------------------------------------------------------------------------------------------------------------------
+# -- walking it ----------------------------------------------------------------------------------------------------------------
 
 
 class _Importer:
-    """Turns the nodes of a program into nodes of a graph, one by one; what cannot be turned is noted, and its readers passed over."""
+    """Turns the nodes of a program into nodes of a graph, one by one; what cannot be turned is noted, and its readers passed
+    over.
+    """
 
     def __init__(self, program: ExportedProgram, problems: Problems, copy: bool) -> None:
         self.program = program
@@ -201,7 +207,8 @@ class _Importer:
         for target, nodes in self.unsupported.items():
             places = "; ".join(place(node) for node in nodes[:3]) + (f"; and {len(nodes) - 3} more" if len(nodes) > 3 else "")
             self.problems.add(
-                f"Operator {target} ({places}) is not supported; rewrite that part of the module with other operators, or leave it out of the "
+                f"Operator {target} ({places}) is not supported; rewrite that part of the module with other operators, or "
+                "leave it out of the "
                 "module and compute it outside."
             )
         self.problems.raise_any()
@@ -238,11 +245,15 @@ class _Importer:
                     continue
                 value = self.values.get(result) if isinstance(result, fx.Node) else result
                 if not isinstance(value, str):
-                    self.problems.add(f"It returns {value!r} among its outputs, and only tensors are supported; return tensors alone.")
+                    self.problems.add(
+                        f"It returns {value!r} among its outputs, and only tensors are supported; return tensors alone."
+                    )
                 else:
                     outputs.append(value)
             elif spec.kind is OutputKind.BUFFER_MUTATION:
-                self.problems.add(f"It changes its buffer {spec.target!r} while it runs, which is not supported; return the new value instead.")
+                self.problems.add(
+                    f"It changes its buffer {spec.target!r} while it runs, which is not supported; return the new value instead."
+                )
         return outputs
 
     def _call(self, node: fx.Node) -> None:
@@ -283,12 +294,16 @@ class _Importer:
         if index >= len(results) and not node.users:
             return ""
         if index >= len(results):
-            raise ModelError(f"reads result {index} of {source.target}, such as indices, which is not supported; use its first result alone")
+            raise ModelError(
+                f"reads result {index} of {source.target}, such as indices, which is not supported; use its first result alone"
+            )
         return results[index]
 
     def _apply(self, row: Any, node: fx.Node) -> Any:
         value = node.meta.get("val")
         first = value[0] if isinstance(value, (tuple, list)) else value
+        if isinstance(first, torch.Tensor) and first.dtype not in DTYPE_NAMES:
+            raise ModelError(f"makes values of type {first.dtype}, which is not supported; use float32")
         call = Call(self.builder, node_name(node), result_dtype(first))
         arguments = fx.node.map_arg(node.args, lambda argument: self.values[argument])
         named = {
@@ -310,10 +325,12 @@ class _Importer:
         for name, expected in zip(results, value if isinstance(value, (tuple, list)) else (value,), strict=False):
             found = self.builder.types[name]
             if tuple(expected.shape) != found.shape or TORCH_DTYPES[found.dtype] != expected.dtype:
-                raise AssertionError(f"{node.target} gives {expected.dtype}{list(expected.shape)} in torch but {found} in the graph.")
+                raise AssertionError(
+                    f"{node.target} gives {expected.dtype}{list(expected.shape)} in torch but {found} in the graph."
+                )
 
 
-# -- names --------------------------------------------------------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------------------------------------------------
 
 
 def module_path(node: fx.Node) -> tuple[str, str]:

@@ -20,8 +20,7 @@ from tapdot.kernels.tvm_adapter import T, tirx
 from tapdot.kernels.vector_math import double
 
 DOUBLE_OPERATORS = frozenset(
-    "Add Sub Mul Div Neg Abs Reciprocal Sqrt Floor Ceil Round Sign Sum Mean Max Min Clip Relu LeakyRelu PRelu ThresholdedRelu Shrink "
-    "HardSigmoid HardSwish Softsign Identity".split()
+    ["Add", "Sub", "Mul", "Div", "Neg", "Abs", "Reciprocal", "Sqrt", "Floor", "Ceil", "Round", "Sign", "Sum", "Mean", "Max", "Min", "Clip", "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Shrink", "HardSigmoid", "HardSwish", "Softsign", "Identity"]
 )
 """Operators whose emitters are exact in float64 too: they take no polynomial made for float32."""
 

@@ -115,10 +115,11 @@ def _build(workload: Workload, target: Target, symbol: str, tables: Sequence[np.
         for index in range(len(operands)):
             if static_name(index) in workload.options:
                 operands[index] = _static(workload, index)
-        builder = Builder(target.isa, [(output.shape, output.dtype) for output in workload.outputs], table_buffers)
+        results = [(output.shape, output.dtype) for output in workload.outputs]
+        builder = Builder(target.isa, results, buffers, table_buffers)
         attributes = {name: value for name, value in workload.attributes if not name.startswith("static_")}
-        for buffer, result in zip(buffers, build(builder, workload.op, operands, attributes), strict=False):
-            builder.write(buffer, result)
+        for number, (result, _) in enumerate(zip(build(builder, workload.op, operands, attributes), buffers, strict=False)):
+            builder.finish(number, result)
     return finished[0], builder
 
 

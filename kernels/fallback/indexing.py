@@ -73,7 +73,7 @@ def scatter_elements(
 ) -> Tensor:
     axis %= x.rank
     combine = _combiner(b, reduction)
-    buffer, result = b.scratch(x.shape, x.dtype)
+    buffer, result = b.output(0, x.shape)
     b.write(buffer, x)
     with b.loops(updates.shape) as index:
         target = ravel(with_axis(index, axis, _position(b, indices.at(*index), x.shape[axis])), x.shape)
@@ -85,7 +85,7 @@ def scatter_elements(
 def scatter_nd(b: Builder, x: Tensor, indices: Tensor, updates: Tensor, *, reduction: str = "none") -> Tensor:
     depth, inner = indices.shape[-1], indices.rank - 1
     combine = _combiner(b, reduction)
-    buffer, result = b.scratch(x.shape, x.dtype)
+    buffer, result = b.output(0, x.shape)
     b.write(buffer, x)
     with b.loops(updates.shape) as index:
         places = [_position(b, indices.at(*index[:inner], d), x.shape[d]) for d in range(depth)]

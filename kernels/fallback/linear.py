@@ -55,8 +55,8 @@ def gemm(
     *,
     alpha: float = 1.0,
     beta: float = 1.0,
-    transA: int = 0,  # noqa: N803 ONNX's names
-    transB: int = 0,  # noqa: N803
+    transA: int = 0,
+    transB: int = 0,
 ) -> Tensor:
     result = product(b, a.permute((1, 0)) if transA else a, w.permute((1, 0)) if transB else w)
     if alpha != 1:

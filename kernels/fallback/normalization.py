@@ -56,7 +56,7 @@ def hardmax(b: Builder, x: Tensor, *, axis: int = -1) -> Tensor:
     """One at the first largest element."""
     axis %= x.rank
     peak = reduce_axes(b, x, [axis], larger(b), lowest(x.dtype))
-    buffer, result = b.scratch(x.shape, x.dtype)
+    buffer, result = b.output(0, x.shape)
     with b.loops(with_axis(x.shape, axis, 1)) as index:
         free = b.local(1, "int32")
         T.buffer_store(free, b.constant(1, "int32"), [0])

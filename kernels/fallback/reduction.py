@@ -140,7 +140,7 @@ def _register_argument(name: str, better: Callable[[Value, Value], Value]) -> No
     def argument(b: Builder, x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Tensor:
         axis %= x.rank
         shape = with_axis(x.shape, axis, 1)
-        buffer, result = b.scratch(shape, "int64")
+        buffer, result = b.output(0, shape)
         with b.loops(shape) as index:
             best, place = b.local(1, x.dtype), b.local(1, "int64")
             T.buffer_store(best, x.at(*with_axis(index, axis, 0)), [0])
@@ -165,7 +165,7 @@ _register_argument("ArgMin", tirx.LT)
 @operator("CumSum")
 def cumulative_sum(b: Builder, x: Tensor, axis: np.ndarray, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
     along = ints(axis)[0] % x.rank
-    buffer, result = b.scratch(x.shape, x.dtype)
+    buffer, result = b.output(0, x.shape)
     length = x.shape[along]
     with b.loops(with_axis(x.shape, along, 1)) as index:
         running = b.local(1, x.dtype)
@@ -185,24 +185,23 @@ def top_k(
     """An element's place is the number of elements that come before it: those that are better, and equal ones of lower index."""
     axis %= x.rank
     shape = b.outputs[0][0]
-    values, value_tensor = b.scratch(shape, x.dtype)
-    places, place_tensor = b.scratch(shape, "int64")
+    values, value_tensor = b.output(0, shape)
+    places, place_tensor = b.output(1, shape) if len(b.outputs) > 1 else b.scratch(shape, "int64")
     x = x if x.flat else b.materialize(x)
     length, count = x.shape[axis], shape[axis]
-    with b.loops(with_axis(x.shape, axis, 1)) as index:
-        with T.serial(length) as position:
-            value = b.share(x.at(*with_axis(index, axis, position)))
-            rank = b.local(1, "int32")
-            T.buffer_store(rank, b.constant(0, "int32"), [0])
-            with T.serial(length) as other:
-                rival = b.share(x.at(*with_axis(index, axis, other)))
-                better = rival > value if largest else rival < value
-                before = tirx.Or(better, tirx.And(tirx.EQ(rival, value), other < position))
-                T.buffer_store(rank, rank[0] + T.Cast("int32", before), [0])
-            with T.If(rank[0] < count), T.Then():
-                target = ravel(with_axis(index, axis, rank[0]), shape)
-                T.buffer_store(values, value, [target])
-                T.buffer_store(places, T.Cast("int64", position), [target])
+    with b.loops(with_axis(x.shape, axis, 1)) as index, T.serial(length) as position:
+        value = b.share(x.at(*with_axis(index, axis, position)))
+        rank = b.local(1, "int32")
+        T.buffer_store(rank, b.constant(0, "int32"), [0])
+        with T.serial(length) as other:
+            rival = b.share(x.at(*with_axis(index, axis, other)))
+            better = rival > value if largest else rival < value
+            before = tirx.Or(better, tirx.And(tirx.EQ(rival, value), other < position))
+            T.buffer_store(rank, rank[0] + T.Cast("int32", before), [0])
+        with T.If(rank[0] < count), T.Then():
+            target = ravel(with_axis(index, axis, rank[0]), shape)
+            T.buffer_store(values, value, [target])
+            T.buffer_store(places, T.Cast("int64", position), [target])
     return value_tensor, place_tensor
 
 

@@ -111,10 +111,18 @@ def buffer_tensor(buffer: Buffer, shape: Shape, dtype: str) -> Tensor:
 class Builder:
     """Emits the loops of one kernel."""
 
-    def __init__(self, isa: Isa, outputs: Sequence[tuple[Shape, str]], table_buffers: Sequence[Buffer] = ()) -> None:
+    def __init__(
+        self,
+        isa: Isa,
+        outputs: Sequence[tuple[Shape, str]],
+        output_buffers: Sequence[Buffer],
+        table_buffers: Sequence[Buffer] = (),
+    ) -> None:
         self.math = statements(isa)
         self.outputs = list(outputs)
         """Shapes and element types of the results."""
+        self._output_buffers = list(output_buffers)
+        self._in_place: dict[int, Callable[[Value], Value] | None] = {}
         self.tables: list[np.ndarray] = []
         """Arrays the kernel needs besides its operands, in the order in which it asked for them."""
         self._table_buffers = list(table_buffers)
@@ -182,6 +190,18 @@ class Builder:
         """Memory for a whole intermediate tensor, and that tensor."""
         buffer = T.alloc_buffer((max(math.prod(shape), 1),), dtype)
         return buffer, buffer_tensor(buffer, shape, dtype)
+
+    def output(self, number: int, shape: Shape) -> tuple[Buffer, Tensor]:
+        """The memory of a result, for an operator that writes it itself and returns the tensor (or a reshape of it)."""
+        tensor = buffer_tensor(self._output_buffers[number], shape, self.outputs[number][1])
+        self._in_place[number] = tensor.flat
+        return self._output_buffers[number], tensor
+
+    def finish(self, number: int, result: Tensor) -> None:
+        """Stores a result, unless it is where it belongs already."""
+        written = self._in_place.get(number)
+        if written is None or result.flat is not written:
+            self.write(self._output_buffers[number], result)
 
     def write(self, buffer: Buffer, x: Tensor) -> None:
         """Stores a tensor, row-major."""

@@ -128,7 +128,9 @@ void WatchPeer(int connection) {
 
 class Agent {
  public:
-  explicit Agent(Options options) : options_(std::move(options)), folder_(ClaimFolder(options_.directory)) {
+  // Takes the port first: an agent that cannot have it leaves nothing behind.
+  explicit Agent(Options options)
+      : options_(std::move(options)), listener_(Listen(options_, &port_)), folder_(ClaimFolder(options_.directory)) {
     mkdir(options_.cache.c_str(), 0700);
     children_.resize(static_cast<size_t>(options_.sessions + kSpareConnections));
     void* shared = mmap(nullptr, children_.size() * sizeof(*serving_), PROT_READ | PROT_WRITE,
@@ -146,9 +148,7 @@ class Agent {
   }
 
   void Serve() {
-    uint16_t port = 0;
-    listener_ = Listen(options_, &port);
-    std::printf("listening on %s:%u\n", options_.address.c_str(), port);
+    std::printf("listening on %s:%u\n", options_.address.c_str(), port_);
     std::fflush(stdout);
 
     // Signals are let in only while waiting, so none is missed between a check and a wait.
@@ -270,8 +270,9 @@ class Agent {
   }
 
   Options options_;
+  uint16_t port_ = 0;
+  int listener_;
   std::string folder_;
-  int listener_ = -1;
   std::vector<Child> children_;
   std::atomic<int>* serving_ = nullptr;  // one a slot, shared with the children: 1 while a client with the key is served
 };

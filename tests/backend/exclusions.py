@@ -76,7 +76,11 @@ def reason_against(case: TestCase) -> str:
             return "has sequences or optional values"
         if dtype_name(value.type.tensor_type.elem_type) is None:
             return f"has the element type {TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()}"
-    if any(size.HasField("dim_value") and size.dim_value == 0 for value in model.graph.input for size in value.type.tensor_type.shape.dim):
+    if any(
+        size.HasField("dim_value") and size.dim_value == 0
+        for value in model.graph.input
+        for size in value.type.tensor_type.shape.dim
+    ):
         return "has tensors without elements"
     if default_version(model) < OLDEST:
         return "is written for an opset that is not read"

@@ -1,7 +1,7 @@
 """tapdot as an ONNX backend, as ``onnx.backend.test`` asks for one.
 
-How a graph is run is an argument: the interpreter, or any function that takes a graph and returns a function from named arrays to named
-arrays, as a compiled package does.
+How a graph is run is an argument: the interpreter, or any function that takes a graph and returns a function from named arrays
+to named arrays, as a compiled package does.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def interpreted(graph: Graph) -> Callable[[Arrays], Arrays]:
 class TapdotRep(BackendRep):
     """A model waiting for its inputs.
 
-    tapdot wants operands that shapes follow from (a target shape, axes, pads) as constants, while the node tests pass them as inputs:
-    such inputs are built into the model when their values arrive.
+    tapdot wants operands that shapes follow from (a target shape, axes, pads) as constants, while the node tests pass them as
+    inputs: such inputs are built into the model when their values arrive.
     """
 
     def __init__(self, model: onnx.ModelProto, runner: GraphRunner) -> None:

@@ -151,6 +151,22 @@ def test_dump_into_a_file_is_an_error_in_words(tmp_path: Path) -> None:
         run(chain("Relu"), (), dump=tmp_path / "taken")
 
 
+def test_check_finds_indices_that_exist() -> None:
+    builder = GraphBuilder("gather")
+    table, index = builder.input("table", TensorType((1, 4), "float32")), builder.input("index", TensorType((3,), "int64"))
+    (row,) = builder.add("Gather", [table, index], {"axis": 0})
+    graph = builder.build([builder.add("Relu", [row])[0]])
+    assert run(graph, (Phase("all", (ReluToAbsOnPurpose(), DoubleNegation())),), check=True).graph.nodes[1].op == "Abs"
+
+
+def test_check_says_when_made_up_inputs_do_not_fit() -> None:
+    builder = GraphBuilder("division")
+    left, right = (builder.input(name, TensorType((64,), "int32")) for name in ("left", "right"))
+    graph = builder.build(builder.add("Div", [left, right]))
+    with pytest.raises(TapdotError, match="cannot run 'division' on made-up inputs"):
+        run(graph, (), check=True)
+
+
 def test_seeded_inputs_depend_on_the_seed_only() -> None:
     builder = GraphBuilder("inputs")
     for name, kind in {"f": "float32", "i": "int64", "b": "bool"}.items():

@@ -28,7 +28,7 @@ PAIRS = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
 def test_moves_every_element(target, pair):
-    for shape in [(2, 19, 5, 21), (1, 3, 7, 7), (1, 16, 1, 1), (1, 32, 9, 16)]:
+    for shape in [(2, 19, 5, 21), (1, 32, 1, 1)]:
         x = values(shape, "float32")
         got = run(Relayout(), workload(shape, *pair), find_target(target), [x], halo=55.0)
         assert np.array_equal(got, x)

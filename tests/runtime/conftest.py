@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import socket
 import struct
 import subprocess
@@ -106,6 +105,3 @@ def assert_serves(agent: AgentProcess, library: Path) -> None:
     """The next client is served."""
     with device_of(agent).open(20) as session:
         session.call(session.load_library(library), "nothing", [])
-
-
-needs_emulator = pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="needs qemu-aarch64")

@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from tests import light_models
 
 from tapdot.compiler.errors import ModelError
 from tapdot.compiler.frontends.onnx import import_onnx
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import interpret
-from tests import light_models
 
 
 def run(graph: Graph, **inputs: np.ndarray) -> list[np.ndarray]:
@@ -51,7 +51,7 @@ def relu_model(shape: list[Any] | None, **fields: Any) -> onnx.ModelProto:
     return model_of([helper.make_node("Relu", ["x"], ["y"], "relu")], {"x": shape}, ["y"], **fields)
 
 
-# -- the light models ---------------------------------------------------------------------------------------------------------------
+# -- the light models ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", light_models.NAMES)
@@ -88,7 +88,7 @@ def compare_with_onnxruntime(name: str) -> None:
     assert np.abs(found - expected).max() <= 1e-3 * (expected.max() - expected.min())
 
 
-# -- what import does ---------------------------------------------------------------------------------------------------------------
+# -- what import does ----------------------------------------------------------------------------------------------------------
 
 
 def test_names_stay() -> None:
@@ -134,7 +134,10 @@ def test_a_known_if_is_replaced_by_its_branch() -> None:
 
 def test_an_if_that_depends_on_data_is_refused() -> None:
     branch = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["inner"])], "branch", [], [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)]
+        [helper.make_node("Relu", ["x"], ["inner"])],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("inner", TensorProto.FLOAT, None)],
     )
     nodes = [
         helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
@@ -179,12 +182,14 @@ def test_external_data(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"initializer 'w' .*cannot be read from the external data file 'model.data'"):
         import_onnx(path)
     (tmp_path / "model.data").unlink()
-    with pytest.raises(ModelError, match="external data file 'model.data' beside the model"):
+    with pytest.raises(ModelError, match=r"external data file 'model.data' beside the model"):
         import_onnx(path)
 
 
 def test_external_data_outside_the_folder_is_refused(tmp_path: Path) -> None:
-    model = model_of([helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 4, 6, 6]}, ["y"], {"w": np.ones((8, 4, 3, 3), np.float32)})
+    model = model_of(
+        [helper.make_node("Conv", ["x", "w"], ["y"])], {"x": [1, 4, 6, 6]}, ["y"], {"w": np.ones((8, 4, 3, 3), np.float32)}
+    )
     tensor = model.graph.initializer[0]
     onnx.external_data_helper.set_external_data(tensor, "../secret.data")
     tensor.ClearField("raw_data")
@@ -206,7 +211,7 @@ def test_results_nobody_names_and_omitted_operands() -> None:
     np.testing.assert_array_equal(found, [-2, 0.5, 1, 1])
 
 
-# -- shapes -------------------------------------------------------------------------------------------------------------------------
+# -- shapes --------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_open_batch_becomes_one(caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +252,7 @@ def test_an_input_without_shape_must_be_given_one() -> None:
         import_onnx(relu_model(None))
 
 
-# -- bad input ----------------------------------------------------------------------------------------------------------------------
+# -- bad input -----------------------------------------------------------------------------------------------------------------
 
 
 def test_files_that_are_no_model(tmp_path: Path) -> None:
@@ -263,7 +268,7 @@ def test_files_that_are_no_model(tmp_path: Path) -> None:
     for name, data in contents.items():
         path = tmp_path / name
         path.write_bytes(data)
-        with pytest.raises(ModelError, match="Expected an ONNX model|has \\d+ problems|Cannot import"):
+        with pytest.raises(ModelError, match=r"Expected an ONNX model|has \d+ problems|Cannot import"):
             import_onnx(path)
     with pytest.raises(ModelError, match="found nothing there"):
         import_onnx(tmp_path / "missing.onnx")
@@ -294,10 +299,16 @@ def test_all_unknown_operators_are_listed() -> None:
         helper.make_node("FusedThing", ["b"], ["y"], "third", domain="com.example"),
     ]
     with pytest.raises(ModelError) as caught:
-        import_onnx(model_of(nodes, {"x": [1, 3]}, ["y"], opsets=[helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)]))
+        import_onnx(
+            model_of(nodes, {"x": [1, 3]}, ["y"], opsets=[helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)])
+        )
     text = str(caught.value)
     assert "3 problems" in text
-    for part in ("Frobnicate (node 'first')", "NonMaxSuppression (node 'second')", "FusedThing of domain 'com.example' (node 'third')"):
+    for part in (
+        "Frobnicate (node 'first')",
+        "NonMaxSuppression (node 'second')",
+        "FusedThing of domain 'com.example' (node 'third')",
+    ):
         assert part in text
 
 
@@ -310,7 +321,9 @@ def test_weights_that_are_not_finite(value: float) -> None:
 
 
 def test_an_infinite_bound_is_no_weight() -> None:
-    import_onnx(model_of([helper.make_node("Clip", ["x", "low"], ["y"])], {"x": [3]}, ["y"], {"low": np.array(-np.inf, np.float32)}))
+    import_onnx(
+        model_of([helper.make_node("Clip", ["x", "low"], ["y"])], {"x": [3]}, ["y"], {"low": np.array(-np.inf, np.float32)})
+    )
 
 
 @pytest.mark.parametrize(

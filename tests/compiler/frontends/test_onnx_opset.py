@@ -126,7 +126,10 @@ def model_of(case: Case) -> onnx.ModelProto:
         [node],
         "graph",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, case.shape)],
-        [helper.make_tensor_value_info(f"y{index}", integer.get((case.op, index), TensorProto.FLOAT), None) for index in range(outputs)],
+        [
+            helper.make_tensor_value_info(f"y{index}", integer.get((case.op, index), TensorProto.FLOAT), None)
+            for index in range(outputs)
+        ],
         [numpy_helper.from_array(array, name) for name, array in zip(names, case.constants, strict=True)],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", case.opset)], ir_version=8)

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import zoo
+from tests.compiler.frontends import torch_cases
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from benchmarks import zoo
 from tapdot.compiler.errors import ModelError
 from tapdot.compiler.frontends.onnx import import_onnx
 from tapdot.compiler.frontends.torch import import_torch
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import interpret
-from tests.compiler.frontends import torch_cases
 
 CASES = torch_cases.cases()
 
@@ -44,7 +44,7 @@ def test_operator(name: str) -> None:
         torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-4)
 
 
-# -- whole networks -------------------------------------------------------------------------------------------------------------------
+# -- whole networks ------------------------------------------------------------------------------------------------------------
 
 
 class Small(nn.Module):
@@ -136,13 +136,15 @@ def test_zoo_network(name: str, tmp_path: Path) -> None:
         expected = module(image)
     span = float(expected.max() - expected.min())
     graphs = [import_torch(module, image)]
-    graphs += [import_onnx(write_onnx(module, network.input_shape, tmp_path / f"{fold}.onnx", fold=fold)) for fold in (True, False)]
+    graphs += [
+        import_onnx(write_onnx(module, network.input_shape, tmp_path / f"{fold}.onnx", fold=fold)) for fold in (True, False)
+    ]
     for graph in graphs:
         assert float((run(graph, image)[0] - expected).abs().max()) <= 1e-4 * span
     assert sum(node.op == "BatchNormalization" for node in graphs[0].nodes) == (20 if name == "resnet18" else 0)
 
 
-# -- what is refused --------------------------------------------------------------------------------------------------------------------
+# -- what is refused -----------------------------------------------------------------------------------------------------------
 
 
 class Unsupported(nn.Module):
@@ -194,7 +196,7 @@ def test_damaged_files(small: Small, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for data in (b"", b"no archive at all", whole[: len(whole) // 2], whole[:-30], whole[100:]):
         path.write_bytes(data)
-        with pytest.raises(ModelError, match="Expected a torch.export archive"):
+        with pytest.raises(ModelError, match=r"Expected a torch.export archive"):
             import_torch(path)
     with pytest.raises(ModelError, match="found nothing there"):
         import_torch(tmp_path / "missing.pt2")
@@ -249,7 +251,11 @@ def test_files_that_would_run_code_are_refused(small: Small, tmp_path: Path) -> 
 
     def size(name: str, data: bytes) -> bytes:
         code = f"__import__('pathlib').Path({str(sprung)!r}).write_text('sprung')"
-        return data.replace(b'{"as_int": 8}', json.dumps({"as_expr": {"expr_str": code, "hint": None}}).encode()) if name.endswith("model.json") else data
+        return (
+            data.replace(b'{"as_int": 8}', json.dumps({"as_expr": {"expr_str": code, "hint": None}}).encode())
+            if name.endswith("model.json")
+            else data
+        )
 
     changes = {
         "sample_inputs": (sample_inputs, {}),

@@ -7,11 +7,11 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from tests import light_models
 from torch import nn
 
 from tapdot.compiler.errors import ModelError
 from tapdot.compiler.frontends import trace
-from tests import light_models
 
 
 def test_what_it_takes(tmp_path: Path) -> None:

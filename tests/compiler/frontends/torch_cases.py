@@ -68,7 +68,9 @@ def convolutions() -> dict[str, Case]:
         "conv_transpose3d": layer(nn.ConvTranspose3d(4, 6, 3, 2), (1, 4, 3, 4, 5)),
         "conv_double": (nn.Conv2d(8, 3, 3).double(), [torch.randn(IMAGE, dtype=torch.float64)]),
         "weight_norm": layer(parametrizations.weight_norm(nn.Conv2d(8, 4, 3))),
-        "blur_pool": of(lambda x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), torch.ones(8, 1, 3, 3) / 9, groups=8, stride=2)),
+        "blur_pool": of(
+            lambda x: F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), torch.ones(8, 1, 3, 3) / 9, groups=8, stride=2)
+        ),
     }
 
 
@@ -121,7 +123,9 @@ def activations() -> dict[str, Case]:
         "prelu_shared": layer(nn.PReLU()),
         "glu": of(lambda x: F.glu(x, 1)),
         "clipped": of(lambda x: F.relu6(x) + F.hardtanh(x) + F.hardswish(x) + F.hardsigmoid(x) + F.threshold(x, 0.1, 20)),
-        "smooth": of(lambda x: F.silu(x) + F.gelu(x) + F.gelu(x, approximate="tanh") + F.mish(x) + F.softsign(x) + F.logsigmoid(x)),
+        "smooth": of(
+            lambda x: F.silu(x) + F.gelu(x) + F.gelu(x, approximate="tanh") + F.mish(x) + F.softsign(x) + F.logsigmoid(x)
+        ),
         "exponential": of(lambda x: F.elu(x, 0.5) + F.selu(x) + F.celu(x, 1.3) + F.softplus(x) + F.softplus(x, beta=2)),
         "others": of(lambda x: F.leaky_relu(x) + F.sigmoid(x) + F.hardshrink(x) + F.softshrink(x) + F.tanhshrink(x)),
         "dropouts": of(lambda x: F.dropout2d(F.dropout(x, training=False), training=False)),
@@ -133,14 +137,20 @@ def arithmetic() -> dict[str, Case]:
         "scalars": of(lambda x: (x * 2 + 1 - 0.5) / 3 - (1 - x) + 2 / (x.abs() + 1)),
         "alpha": of(lambda x, y: torch.add(x, y, alpha=2) + torch.sub(x, y, alpha=3) + torch.rsub(x, y, alpha=2), IMAGE, IMAGE),
         "powers": of(lambda x: x**2 + x.abs() ** 0.5 + (x.abs() + 1) ** -0.5 + x**3 + 2**x),
-        "roots": of(lambda x: (x.abs() + 1).rsqrt() + x.abs().sqrt() + torch.log1p(x.abs()) + torch.expm1(x) + torch.log2(x.abs() + 1)),
+        "roots": of(
+            lambda x: (x.abs() + 1).rsqrt() + x.abs().sqrt() + torch.log1p(x.abs()) + torch.expm1(x) + torch.log2(x.abs() + 1)
+        ),
         "functions": of(lambda x: x.sin() + x.cos() + x.tanh() + x.erf() + torch.atan(x) + x.sinh() + x.exp().log()),
         "rounding": of(lambda x: x.floor() + x.ceil() + x.round() + x.sign() + x.trunc() + x.frac()),
         "division": of(lambda x: x // 0.3 + torch.div(x, 0.3, rounding_mode="trunc") + x % 0.7 + torch.fmod(x, 0.7)),
         "clamp": of(lambda x: x.clamp(-1, 1) + x.clamp(min=0) + x.clamp_max(0.5) + torch.clamp(x, min=x * 0.5)),
         "extremes": of(lambda x, y: torch.maximum(x, y) - torch.minimum(x, y), IMAGE, IMAGE),
-        "choices": of(lambda x, y: torch.where(x > y, x, y * 2) + torch.where(x > 0, x, 0.5) + x.masked_fill(y > 0, 3.0), IMAGE, IMAGE),
-        "comparisons": of(lambda x, y: ((x > y) & (x > 0) | (y <= 0.5)).float() + (x != y).float() + (~(x >= y)).float(), IMAGE, IMAGE),
+        "choices": of(
+            lambda x, y: torch.where(x > y, x, y * 2) + torch.where(x > 0, x, 0.5) + x.masked_fill(y > 0, 3.0), IMAGE, IMAGE
+        ),
+        "comparisons": of(
+            lambda x, y: ((x > y) & (x > 0) | (y <= 0.5)).float() + (x != y).float() + (~(x >= y)).float(), IMAGE, IMAGE
+        ),
         "mixtures": of(lambda x, y: torch.lerp(x, y, 0.3) + torch.addcmul(x, x, y, value=2), IMAGE, IMAGE),
         "integers": (Function(lambda x: x.float() * 2 + (x + 1)), [torch.ones(IMAGE, dtype=torch.int32)]),
         "half_and_back": of(lambda x: x.half().float()),

@@ -1,0 +1,58 @@
+"""The lines that name devices."""
+
+from __future__ import annotations
+
+import pytest
+
+from tapdot.compiler.errors import DeviceError
+from tapdot.runtime.devices import connect
+from tapdot.runtime.devices.emulated import EmulatedDevice
+from tapdot.runtime.devices.host import HostDevice
+from tapdot.runtime.devices.remote import RemoteDevice
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "name", "emulated"),
+    [
+        ("host", HostDevice, "host", False),
+        (" host ", HostDevice, "host", False),
+        ("emulated", EmulatedDevice, "emulated", True),
+        ("emulated:max", EmulatedDevice, "emulated:max", True),
+        ("rpc://phone.local:9190", RemoteDevice, "rpc://phone.local:9190", False),
+        ("rpc://127.0.0.1:1", RemoteDevice, "rpc://127.0.0.1:1", False),
+    ],
+)
+def test_a_line_names_a_device(line: str, kind: type, name: str, emulated: bool) -> None:
+    device = connect(line)
+    assert type(device) is kind and (device.line, device.emulated) == (name, emulated)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "phone", "rpc://", "rpc://phone", "rpc://phone:", "rpc://:1", "emulated:", "host:1", "adb:x y"]
+)
+def test_another_line_is_refused_with_the_forms_there_are(line: str) -> None:
+    with pytest.raises(DeviceError, match=r"names no device.*host, emulated\[:CPU\], rpc://HOST:PORT"):
+        connect(line)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_a_port_out_of_range_is_refused(port: str) -> None:
+    with pytest.raises(DeviceError, match="no port from 1 to 65535"):
+        connect(f"rpc://phone:{port}")
+
+
+def test_a_device_far_away_needs_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.delenv("TAPDOT_KEY", raising=False)
+    monkeypatch.delenv("TAPDOT_KEY_FILE", raising=False)
+    device = RemoteDevice("127.0.0.1", 9)
+    with pytest.raises(DeviceError, match="needs its agent's key"):
+        device.open()
+    monkeypatch.setenv("TAPDOT_KEY_FILE", str(tmp_path / "missing"))
+    with pytest.raises(DeviceError, match="cannot be read or is empty"):
+        device.open()
+    (tmp_path / "key").write_text("from-a-file\nignored\n")
+    monkeypatch.setenv("TAPDOT_KEY_FILE", str(tmp_path / "key"))
+    assert device.key == "from-a-file"
+    monkeypatch.setenv("TAPDOT_KEY", "from-the-environment")
+    assert device.key == "from-the-environment"
+    assert RemoteDevice("127.0.0.1", 9, "given").key == "given"
