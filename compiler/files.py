@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from tapdot.compiler.errors import TapdotError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes to a temporary name beside ``path`` and renames; raises TapdotError where the disk refuses."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the name ``path`` at the end of the ``with``, and no name at all if the body does not get there.
+
+    It grows under a temporary name beside ``path``, so that a rename puts it in place. Raises TapdotError where the disk refuses;
+    whatever else ends the body, an interruption too, leaves what was at ``path`` before and nothing beside it.
+    """
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
@@ -24,6 +32,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file by these bytes, all at once; raises TapdotError where the disk refuses."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, content: str) -> None:

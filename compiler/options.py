@@ -31,7 +31,7 @@ def describe(recipe: Recipe) -> list[str]:
         f"{step.name}.{option.name}={_show(getattr(step, option.name))}"
         for phase in recipe
         for step in phase.passes
-        for option in dataclasses.fields(step)
+        for option in _settable(step)
     ]
     return list(dict.fromkeys(lines))
 
@@ -46,7 +46,7 @@ def _set(recipe: Recipe, setting: str) -> Recipe:
         raise TapdotError(f"The recipe has no pass {pass_name!r}.{_nearest(pass_name, steps)}")
     step = steps[pass_name]
     options = typing.get_type_hints(type(step))
-    known = [entry.name for entry in dataclasses.fields(step)]
+    known = [entry.name for entry in _settable(step)]
     if option not in known:
         raise TapdotError(f"The pass {pass_name!r} has no option {option!r}.{_nearest(option, known)}")
     parsed = _parse(value.strip(), options[option], f"{pass_name}.{option}")
@@ -57,6 +57,11 @@ def _set(recipe: Recipe, setting: str) -> Recipe:
     return tuple(
         Phase(phase.name, tuple(changed(candidate) for candidate in phase.passes), phase.until_stable) for phase in recipe
     )
+
+
+def _settable(step: Pass) -> list[dataclasses.Field[Any]]:
+    """The fields of a pass that are options: those with a default. What has none, a target say, is no choice of the user's here."""
+    return [entry for entry in dataclasses.fields(step) if entry.default is not dataclasses.MISSING]
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

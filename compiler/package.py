@@ -23,6 +23,7 @@ import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from tapdot.compiler.errors import PackageError, TapdotError
+from tapdot.compiler.files import replacing
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.lower import Lowered
 from tapdot.compiler.program import WEIGHTS, KernelCall, Program
@@ -51,8 +53,26 @@ WEIGHTS_ENTRY, LIBRARY_ENTRY, GRAPH_ENTRY, CONSTANTS_ENTRY, MANIFEST_ENTRY = (
     "constants.npz",
     "manifest.json",
 )
+ENTRIES = (WEIGHTS_ENTRY, LIBRARY_ENTRY, GRAPH_ENTRY, CONSTANTS_ENTRY)
+"""What the manifest vouches for."""
+
+COPY_BYTES = 1 << 20
 _PADDING_FIELD = 0x7464
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
+_SIGNS_OF_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+)
+"""What zipfile, json and the classes behind the manifest raise for bytes nobody wrote on purpose."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +88,9 @@ class FileRange:
 class Package:
     """A compiled model on disk. ``Package.load`` checks all of it; what it holds is read when asked for."""
 
-    def __init__(self, path: Path, manifest: Mapping[str, Any], temporary: tempfile.TemporaryDirectory[str] | None = None) -> None:
+    def __init__(
+        self, path: Path, manifest: Mapping[str, Any], temporary: tempfile.TemporaryDirectory[str] | None = None
+    ) -> None:
         self.path = path
         self.manifest = manifest
         self._temporary = temporary
@@ -157,50 +179,30 @@ class Package:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Copies the package to a file, which appears whole or not at all. Raises TapdotError where the disk refuses."""
         path = Path(path)
-        temporary: Path | None = None
-        try:
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            os.close(handle)
-            temporary = Path(name)
-            shutil.copyfile(self.path, temporary)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except OSError as error:
-            raise TapdotError(
-                f"Could not write the package to {path}: {error.strerror or error}. Free some space or choose another place."
-            ) from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+        with self.path.open("rb") as content, replacing(path) as file:
+            shutil.copyfileobj(content, file, COPY_BYTES)
         return path
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Package:
-        """Opens a package and checks every byte of it. Raises PackageError, saying what is wrong, for anything damaged or newer."""
+        """Opens a package and checks every byte of it; raises PackageError, saying what is wrong, for anything damaged or newer.
+
+        Its weights pass through memory piece by piece and are mapped from the file when they are needed.
+        """
         path = Path(path)
         try:
             with zipfile.ZipFile(path) as archive:
-                manifest = json.loads(archive.read(MANIFEST_ENTRY))
-                if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-                    raise PackageError(f"{path} has a manifest without a format number; compile the model again.")
-                if manifest["format"] > FORMAT:
-                    raise PackageError(
-                        f"{path} was written by a newer tapdot ({manifest.get('tapdot', 'unknown')}, format {manifest['format']}), "
-                        f"and this one reads formats up to {FORMAT}. Upgrade tapdot, or compile the model again with this version."
-                    )
-                for entry, facts in manifest["entries"].items():
-                    digest = hashlib.sha256()
-                    with archive.open(entry) as stream:
-                        while chunk := stream.read(1 << 20):
-                            digest.update(chunk)
-                    if digest.hexdigest() != facts["sha256"]:
-                        raise PackageError(f"{path} is damaged: {entry} is not what was packed. Copy the file again or compile again.")
-            package = cls(path, manifest)
-            _ = package.program, package.target
+                package = cls(path, _read_manifest(path, archive))
+                _check_entries(path, archive, package.manifest["entries"])
+            if package.program.weights_bytes != package.weights.size:
+                raise ValueError("the program and the weights are not of one package")
+            _ = package.target
             return package
         except FileNotFoundError as error:
             raise PackageError(f"There is no package at {path}. Make one with: tapdot compile MODEL -o {path}") from error
-        except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, struct.error, OSError) as error:
+        except (PermissionError, IsADirectoryError) as error:
+            raise PackageError(f"Cannot read the package {path}: {error.strerror}. Name a file you may read.") from error
+        except _SIGNS_OF_DAMAGE as error:
             raise PackageError(
                 f"{path} is not a tapdot package, or it is damaged or cut short. Copy the file again or compile the model again."
             ) from error
@@ -211,24 +213,60 @@ class Package:
         temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
         path = Path(temporary.name) / "model.tapdot"
         entries: dict[str, dict[str, Any]] = {}
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _write(archive, entries, _aligned(WEIGHTS_ENTRY), lowered.weights.chunks())
-            _write(archive, entries, LIBRARY_ENTRY, [lowered.library.read_bytes()])
-            _write(archive, entries, GRAPH_ENTRY, [print_graph(lowered.graph).encode()])
-            _write(archive, entries, CONSTANTS_ENTRY, [_loose_constants(lowered)])
-            manifest = {
-                "format": FORMAT,
-                "tapdot": importlib.metadata.version("tapdot"),
-                "tvm": SUPPORTED_TVM,
-                "name": name,
-                "recipe": recipe,
-                "target": target.json(),
-                "notes": list(notes),
-                "entries": entries,
-                "program": lowered.program.json(),
-            }
-            _write(archive, {}, MANIFEST_ENTRY, [json.dumps(manifest, indent=1).encode()])
+        try:
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                _write(archive, entries, _aligned(WEIGHTS_ENTRY), lowered.weights.chunks())
+                _write(archive, entries, LIBRARY_ENTRY, [lowered.library.read_bytes()])
+                _write(archive, entries, GRAPH_ENTRY, [print_graph(lowered.graph).encode()])
+                _write(archive, entries, CONSTANTS_ENTRY, [_loose_constants(lowered)])
+                manifest = {
+                    "format": FORMAT,
+                    "tapdot": importlib.metadata.version("tapdot"),
+                    "tvm": SUPPORTED_TVM,
+                    "name": name,
+                    "recipe": recipe,
+                    "target": target.json(),
+                    "notes": list(notes),
+                    "entries": entries,
+                    "program": lowered.program.json(),
+                }
+                _write(archive, {}, MANIFEST_ENTRY, [json.dumps(manifest, indent=1).encode()])
+        except OSError as error:
+            raise TapdotError(
+                f"Could not assemble the package in {temporary.name}: {error.strerror or error}. Free space there, or set TMPDIR "
+                "to a folder that has more."
+            ) from error
         return cls(path, manifest, temporary)
+
+
+def _read_manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The manifest, if this version can read what it describes."""
+    manifest = json.loads(archive.read(MANIFEST_ENTRY))
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise PackageError(f"{path} has a manifest without a format number; compile the model again.")
+    if manifest["format"] > FORMAT:
+        raise PackageError(
+            f"{path} was written by a newer tapdot ({manifest.get('tapdot', 'unknown')}, format {manifest['format']}), "
+            f"and this one reads formats up to {FORMAT}. Upgrade tapdot, or compile the model again with this version."
+        )
+    return manifest
+
+
+def _check_entries(path: Path, archive: zipfile.ZipFile, entries: Mapping[str, Any]) -> None:
+    """Every entry is there and is what was packed."""
+    if missing := [entry for entry in ENTRIES if entry not in entries]:
+        raise PackageError(f"{path} lacks {', '.join(missing)}. Compile the model again.")
+    for entry, facts in entries.items():
+        digest = hashlib.sha256()
+        with archive.open(entry) as stream:
+            while chunk := stream.read(COPY_BYTES):
+                digest.update(chunk)
+        if digest.hexdigest() != facts["sha256"]:
+            raise PackageError(
+                f"{path} is damaged: {entry} is not what was packed. Copy the file again or compile the model again."
+            )
+    if archive.getinfo(WEIGHTS_ENTRY).compress_type != zipfile.ZIP_STORED:
+        raise PackageError(f"{path} was packed anew by another tool, which compressed its weights. Compile the model again.")
 
 
 def _aligned(name: str) -> zipfile.ZipInfo:
@@ -242,7 +280,10 @@ def _aligned(name: str) -> zipfile.ZipInfo:
 
 
 def _write(
-    archive: zipfile.ZipFile, entries: dict[str, dict[str, Any]], entry: str | zipfile.ZipInfo, chunks: Iterable[bytes | memoryview]
+    archive: zipfile.ZipFile,
+    entries: dict[str, dict[str, Any]],
+    entry: str | zipfile.ZipInfo,
+    chunks: Iterable[bytes | memoryview],
 ) -> None:
     info = zipfile.ZipInfo(entry, _EARLIEST) if isinstance(entry, str) else entry
     digest, size = hashlib.sha256(), 0
@@ -260,7 +301,7 @@ def _loose_constants(lowered: Lowered) -> bytes:
     loose = {name: array for name, array in lowered.graph.constants.items() if name not in packed}
     buffer = io.BytesIO()
     arrays = {f"array_{index}": array for index, array in enumerate(loose.values())}
-    np.savez(buffer, names=np.array(json.dumps(list(loose))), **arrays)
+    np.savez(buffer, names=np.array(json.dumps(list(loose))), **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

@@ -15,12 +15,12 @@ from itertools import product
 import numpy as np
 
 from tapdot.kernels import epilogue, expression
-from tapdot.kernels.emit import Registers, Value, argument, load, loop, ramp, store, write_halo
+from tapdot.kernels.emit import Registers, Value, argument, load, loop, ramp, store, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.operands import ExtraOperands
-from tapdot.kernels.register_tile import Prefetch, Tile, accumulate, channel_step, segments
+from tapdot.kernels.register_tile import FIRST_LEVEL_BYTES, FLOAT_BYTES, Prefetch, Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
@@ -28,6 +28,13 @@ from tapdot.kernels.workload import Operand, Workload
 Slots = tuple[int, int, int]
 PANEL_BYTES = 256 * 1024
 """Weights of one tile over one chunk of channels, kept in the second-level cache while the tile visits every position."""
+
+INPUT_PART_BYTES = 512 * 1024
+RESIDENT_WEIGHT_BYTES = 512 * 1024
+"""Shares of a second-level cache of a mebibyte: inputs that all panels visit in turn, and weights that stay while they do."""
+
+CHUNKED_PATCHES = 4
+"""With fewer positions than this many tiles, summing in chunks costs more in loads and stores of sums than it saves."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class Geometry:
     def kernel(self) -> tuple[int, int]:
         _, _, height, width = self.workload.inputs[1].shape  # type: ignore[union-attr]
         return height, width
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1]
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -215,22 +226,44 @@ class DenseConvolution(Family):
             "rows": [r for r in (1, 2, 3, 4, 7) if r <= geometry.height],
             "columns": [c for c in range(1, 29) if c <= geometry.width],
             "chunk": [c for c in range(1, window + 1) if window % c == 0 and (c % 16 == 0 or c == window)],
-            "splits": [s for s in (1, 2, 4, 8, 16) if s <= geometry.height],
+            "splits": [s for s in (1, 2, 4, 7, 8, 14, 16, 28) if s <= geometry.height],
         }
 
     def default_config(self, workload: Workload, target: Target) -> Config:
-        geometry, isa = Geometry(workload, target.isa), target.isa
+        geometry = Geometry(workload, target.isa)
         tile = min(self._tiles(geometry), key=lambda candidate: self._cost(geometry, candidate))
-        window = geometry.window(tile.vectors)
-        bytes_per_channel = geometry.kernel[0] * geometry.kernel[1] * tile.vectors * isa.lanes * 4
-        divisors = [c for c in range(1, window + 1) if window % c == 0 and c % 16 == 0 and c * bytes_per_channel <= PANEL_BYTES]
-        patches = -(-geometry.height // tile.rows) * -(-geometry.width // tile.columns)
-        chunk = divisors[-1] if divisors and patches > 1 and window * bytes_per_channel > PANEL_BYTES else window
-        panels = -(-geometry.vectors // tile.vectors)
-        splits = 1
-        while panels * splits * geometry.batch < 4 * target.cores and splits * 2 * tile.rows <= geometry.height:
-            splits *= 2
+        splits = self._splits(geometry, tile, target.cores)
+        chunk = self._chunk(geometry, tile)
         return {"vectors": tile.vectors, "rows": tile.rows, "columns": tile.columns, "chunk": chunk, "splits": splits}
+
+    @staticmethod
+    def _splits(geometry: Geometry, tile: Tile, cores: int) -> int:
+        """Parts of the rows. All panels visit one part before the next: enough parts that cores have work, and, where it moves far
+        fewer bytes than reading all inputs once a panel, small enough ones that their inputs stay in the second-level cache."""
+        panels = -(-geometry.vectors // tile.vectors)
+        most = -(-geometry.height // tile.rows)
+        splits = 1
+        while panels * splits * geometry.batch < 4 * cores and splits * 2 <= most:
+            splits *= 2
+        _, channels, rows, columns = geometry.x.shape
+        skipped = 2 if max(geometry.strides) > 1 else 1  # hardware prefetches the neighbouring line too
+        inputs = channels * min(rows * columns, geometry.height * geometry.width * geometry.taps * skipped) * FLOAT_BYTES
+        weights = geometry.filters * geometry.window(tile.vectors) * geometry.taps * FLOAT_BYTES
+        parts = min(-(-inputs // INPUT_PART_BYTES), most)
+        by_parts = inputs + weights * (parts if weights > RESIDENT_WEIGHT_BYTES else 1)
+        return max(splits, parts) if 2 * by_parts < inputs * panels else splits
+
+    @staticmethod
+    def _chunk(geometry: Geometry, tile: Tile) -> int:
+        """Channels whose weights stay cached while the tile visits every position: in the first level for 1x1, where each weight
+        meets few inputs, else in the second."""
+        window = geometry.window(tile.vectors)
+        channel_bytes = geometry.taps * tile.vectors * geometry.isa.lanes * FLOAT_BYTES
+        patches = -(-geometry.height // tile.rows) * -(-geometry.width // tile.columns)
+        limit = FIRST_LEVEL_BYTES if geometry.taps == 1 else PANEL_BYTES
+        if patches < CHUNKED_PATCHES or window * channel_bytes <= limit:
+            return window
+        return max((c for c in range(16, window, 16) if window % c == 0 and c * channel_bytes <= limit), default=window)
 
     @staticmethod
     def _tiles(geometry: Geometry) -> list[Tile]:
@@ -249,9 +282,10 @@ class DenseConvolution(Family):
             [(count, size) for _, count, size in segments(total, step)]
             for total, step in ((geometry.vectors, tile.vectors), (geometry.height, tile.rows), (geometry.width, tile.columns))
         ]
+        resident = DenseConvolution._chunk(geometry, tile) * geometry.taps * tile.vectors * geometry.isa.lanes * FLOAT_BYTES <= FIRST_LEVEL_BYTES
         cycles = 0.0
         for (v_count, v), (r_count, r), (c_count, c) in product(*pieces):
-            cycles += v_count * r_count * c_count * Tile(v, r, c).cycles(geometry.isa) * geometry.window(v)
+            cycles += v_count * r_count * c_count * Tile(v, r, c).cycles(geometry.isa, geometry.taps, resident) * geometry.window(v)
         variants = len(pieces[0]) * len(pieces[1]) * len(pieces[2])
         return cycles * (1 + 0.005 * (variants - 1))
 
@@ -353,8 +387,8 @@ class _Emitter:
         offset = 0
         for first, panels, vectors in segments(geometry.vectors, plan.tile.vectors):
             with loop(geometry.batch * panels * plan.splits, parallel=True) as task:
-                split = task % plan.splits
-                panel = task // plan.splits % panels
+                panel = task % panels
+                split = task // panels % plan.splits
                 n = task // (plan.splits * panels)
                 self._panel(n, first + panel * vectors, vectors, T.Bind(offset + panel * plan.panel_elements(vectors)), split)
             offset += panels * plan.panel_elements(vectors)
@@ -364,7 +398,7 @@ class _Emitter:
         plan, geometry = self.plan, self.plan.geometry
         shape = self.workload.output.shape
         if self.y_layout.halo:
-            with _when(split == 0, plan.splits > 1):
+            with when(split == 0, plan.splits > 1):
                 for v in range(vectors):
                     write_halo(self.y, self.y_layout, shape, n, first + v, "float32", self.isa.lanes)
         chunk_weights = plan.panel_elements(vectors) // plan.chunks
@@ -374,7 +408,7 @@ class _Emitter:
                 share = -(-y_pieces // plan.splits)
                 with loop(share) as y_index:
                     y_piece = split * share + y_index
-                    with _when(y_piece < y_pieces, share * plan.splits > y_pieces):
+                    with when(y_piece < y_pieces, share * plan.splits > y_pieces):
                         for x_start, x_pieces, columns in segments(geometry.width, plan.tile.columns):
                             with loop(x_pieces) as x_piece:
                                 y, x = y_start + y_piece * rows, x_start + x_piece * columns
@@ -421,7 +455,7 @@ class _Emitter:
         top, left = geometry.pads[:2]
         pitch = self.x_layout.pitch(x_shape[3])
 
-        iterations = geometry.kernel[0] * geometry.kernel[1] * (plan.chunk // step)
+        iterations = geometry.taps * (plan.chunk // step)
         chunk_weights = plan.panel_elements(tile.vectors) // plan.chunks
         ahead = Prefetch.plan(following[0], chunk_weights, iterations, *following[1:])
 
@@ -463,14 +497,3 @@ class _Emitter:
                 with T.Else():
                     for v, position, row, column in places:
                         store(self.y, outputs[v] + steps[row, column], registers[v * tile.positions + position], isa.lanes)
-
-
-def _when(condition: Value, needed: bool) -> object:
-    """``if condition`` where it is needed, else nothing."""
-    from contextlib import ExitStack
-
-    stack = ExitStack()
-    if needed:
-        stack.enter_context(T.If(condition))
-        stack.enter_context(T.Then())
-    return stack

@@ -1,8 +1,8 @@
 """Depthwise float convolution: one filter a channel, vectors over channels.
 
-Nothing is summed over channels, so a vector of weights a tap is all a block of channels needs: where the registers allow, every tap
-stays in one for the whole plane. A tile of neighbouring outputs loads each input once and gives it to every window that sees it,
-along the row and from row to row.
+Nothing is summed over channels, so a vector of weights a tap is all a block of channels needs: where the registers allow, every
+tap stays in one for the whole plane. A tile of neighbouring outputs loads each input once and gives it to every window that sees
+it, along the row and from row to row.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ class Patch:
         return list(product(range(height if self.unrolled == ALL else 1), range(width if self.unrolled >= ROW else 1)))
 
     def fits(self, isa: Isa) -> bool:
-        """Whether sums, weights and one input stay in registers."""
-        return self.rows * self.columns + len(self.written_taps) + 1 <= isa.registers
+        """Whether sums and weights stay in registers beside inputs on their way, the bias and what the epilogue needs."""
+        spare = 1 + isa.registers // 4
+        return self.rows * self.columns + len(self.written_taps) + spare <= isa.registers
 
     def cycles(self, isa: Isa) -> float:
-        """Cycles of one tile: the dearest of arithmetic, loads and stores, a little for every load that is hidden, a constant share."""
+        """Cycles of one tile: the dearest of arithmetic, loads and stores, a little for every load, a constant share."""
         height, width = self.kernel
         written, outputs = len(self.written_taps), self.rows * self.columns
         iterations = height * width // written
@@ -84,8 +85,8 @@ class Patch:
 class DepthwiseConvolution(Family):
     """``FusedConv`` with as many groups as input channels and as filters, constant weights, four dimensions.
 
-    Configuration: ``rows`` and ``columns`` of the tile, ``unrolled`` axes of the kernel (0, 1 or 2), ``splits`` of the output rows
-    among threads.
+    Configuration: ``rows`` and ``columns`` of the tile, ``unrolled`` axes of the kernel (0, 1 or 2), ``splits`` of the output
+    rows among threads.
     """
 
     name = "depthwise"
@@ -144,9 +145,7 @@ class DepthwiseConvolution(Family):
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 
-    def pack(
-        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         geometry, lanes = Geometry(workload, target.isa), target.isa.lanes
         height, width = geometry.kernel
         weight = np.zeros((geometry.vectors * lanes, height, width), np.float32)

@@ -105,9 +105,7 @@ class ElementwiseChain(Family):
 
     # -- constants ----------------------------------------------------------------------------------------------------------
 
-    def pack(
-        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         if self._in_vectors(workload):
             return _channel_operands(workload).pack(constants, target.isa.lanes)
         return [np.asarray(constants[index], np.float32).reshape(-1) for index in sorted(constants)]
@@ -213,7 +211,9 @@ class _FlatEmitter:
                 operands[name] = splat(buffer[0], lanes)
                 continue
             start = place if kind == ROW else base + place
-            operands[name] = load(buffer, start, lanes) if count == lanes else load_partial(Registers(1, lanes), buffer, start, count)
+            operands[name] = (
+                load(buffer, start, lanes) if count == lanes else load_partial(Registers(1, lanes), buffer, start, count)
+            )
         value = epilogue.emit(self.expression, operands, self.isa, lanes)
         if count == lanes:
             store(self.y, base + place, value, lanes)

@@ -1,7 +1,7 @@
 """Element-wise expressions as vector code: what a kernel does to a value before it stores it.
 
-One table, operator name to emitter, with ONNX's semantics, attributes and defaults. Where a maximum or a minimum meets NaN the result
-is NaN, as in torch and in ONNX's reference, at no cost but for Max and Min of two variables, which take one instruction more off NEON.
+One table, operator name to emitter, with ONNX's semantics, attributes and defaults. Where a maximum or a minimum meets NaN the
+result is NaN, as in torch and ONNX's reference; that is free but for Max and Min of two variables, one select more on x86.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _extreme(m: Arithmetic, pick: Callable[[Value, Value], Value], xs: Sequence[
     first, *rest = xs
     for value in rest:
         picked = pick(first, value)
-        if "neon" not in m.isa.features and not isinstance(value, tirx.FloatImm | tirx.Broadcast):
-            picked = m.select(m.equal(first, first), picked, first)
+        if "neon" not in m.isa.features and not isinstance(first, tirx.FloatImm | tirx.Broadcast):
+            picked = m.select(first <= m.like(first, math.inf), picked, first)
         first = picked
     return first
 

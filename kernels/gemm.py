@@ -32,13 +32,15 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import round_up
 from tapdot.kernels.operands import FULL, SCALAR
 from tapdot.kernels.parallel import pays
-from tapdot.kernels.register_tile import STREAM_BYTES_PER_CYCLE, Tile, accumulate, channel_step, segments
+from tapdot.kernels.register_tile import Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
 
 COLUMN_VECTOR = "columns"
 """An operand with one number a column of the result."""
+MEMORY_BYTES_PER_CYCLE = 8.0
+"""What one core reads from memory, roughly; it only decides whether threads pay."""
 STREAMED_SUMS = 8
 """Independent sums of a stream of weights: the latency of a multiply-add times two of them a cycle."""
 
@@ -85,7 +87,10 @@ class Plan:
         """(columns of the matrix, columns of the panel with padding) of every panel."""
         cuts = segments(self.vectors, self.vectors_per_panel)
         return [
-            (slice((start + piece * size) * self.lanes, min((start + (piece + 1) * size) * self.lanes, self.columns)), size * self.lanes)
+            (
+                slice((start + piece * size) * self.lanes, min((start + (piece + 1) * size) * self.lanes, self.columns)),
+                size * self.lanes,
+            )
             for start, pieces, size in cuts
             for piece in range(pieces)
         ]
@@ -148,9 +153,7 @@ class FullyConnected(Family):
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 
-    def pack(
-        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         plan = Plan.of(workload, config, target)
         panels = []
         for columns, padded in plan.panels():
@@ -218,7 +221,7 @@ class _Emitter:
             if not operand.constant:
                 self.buffers[name] = argument(name, operand.elements, "float32")
         self.y = argument("y", plan.rows * plan.columns, "float32")
-        cycles = plan.depth * plan.vectors * lanes * max(4 / STREAM_BYTES_PER_CYCLE, plan.rows / lanes / 2)
+        cycles = plan.depth * plan.vectors * lanes * max(4 / MEMORY_BYTES_PER_CYCLE, plan.rows / lanes / self.isa.fma_per_cycle)
         parallel = pays(cycles)
         whole = plan.columns // lanes
         for first, panels, vectors in segments(plan.vectors, plan.vectors_per_panel):
@@ -235,10 +238,8 @@ class _Emitter:
         for row_start, pieces, rows in segments(self.plan.rows, self.tile_rows):
             with loop(pieces) as piece:
                 row = row_start + piece * rows
-                if rows == 1:
-                    values = self._stream(row, first, vectors, start)
-                else:
-                    values = self._tile(row, rows, first, vectors, start)
+                single = rows == 1
+                values = self._stream(row, first, vectors, start) if single else self._tile(row, rows, first, vectors, start)
                 for (v, r), value in values.items():
                     self._finish(row + r, first + v, value, self.isa.lanes if v < vectors - 1 else filled)
 

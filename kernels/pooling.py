@@ -1,8 +1,8 @@
 """Max and average pools over windows, in channel vectors.
 
 The halo of the input is never read: it holds zeros, which are no neutral element of a maximum and do not count in an average.
-Windows are clipped instead. Rows are clipped when the kernel runs, by the bounds of the loop over the window's rows; columns when it
-is compiled, because only the first and the last few are ever clipped and the long run between them is one loop without a check.
+Windows are clipped instead. Rows are clipped when the kernel runs, by the bounds of the loop over the window's rows; columns when
+it is compiled, because only the first and the last few are ever clipped and the run between them is one loop without a check.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ UNROLLED_TAPS = 8
 
 @dataclass(frozen=True)
 class Axis:
-    """Windows along one axis; output ``o`` sees inputs ``o * stride - begin + t * dilation`` for taps ``t`` in ``range(kernel)``."""
+    """Windows along one axis; output ``o`` sees inputs ``o * stride - begin + t * dilation`` for ``t`` in ``range(kernel)``."""
 
     inputs: int
     outputs: int
@@ -68,7 +68,8 @@ class Axis:
 
 def axes(workload: Workload) -> tuple[Axis, Axis]:
     """The two axes of a pool's workload, from ONNX's attributes."""
-    options, spatial = workload.options, workload.inputs[0].shape[2:]  # type: ignore[union-attr]
+    options: Mapping[str, Any] = workload.options
+    spatial = workload.inputs[0].shape[2:]  # type: ignore[union-attr]
     strides, dilations = options.get("strides", (1, 1)), options.get("dilations", (1, 1))
     pads = options.get("pads", (0, 0, 0, 0))
     rows, columns = (
@@ -76,10 +77,10 @@ def axes(workload: Workload) -> tuple[Axis, Axis]:
             spatial[axis],
             workload.output.shape[2 + axis],
             workload["kernel_shape"][axis],
-            strides[axis],  # type: ignore[arg-type, index]
-            dilations[axis],  # type: ignore[arg-type, index]
-            pads[axis],  # type: ignore[arg-type, index]
-            pads[axis + 2],  # type: ignore[arg-type, index]
+            strides[axis],
+            dilations[axis],
+            pads[axis],
+            pads[axis + 2],
         )
         for axis in (0, 1)
     )
@@ -89,14 +90,15 @@ def axes(workload: Workload) -> tuple[Axis, Axis]:
 class Pooling(Family):
     """``MaxPool`` and ``AveragePool`` with explicit pads over four dimensions; the output's shape says how ``ceil_mode`` rounded.
 
-    Configuration: ``columns`` of windows computed together and ``splits`` of the output rows among threads. A window with a NaN in
-    it gives NaN only if no number follows.
+    Configuration: ``columns`` of windows computed together and ``splits`` of the output rows among threads. A maximum over a NaN
+    is NaN only if no number follows it in the window.
     """
 
     name = "pooling"
 
     def serves(self, workload: Workload, target: Target) -> bool:
         x = workload.inputs[0] if workload.inputs else None
+        options: Mapping[str, Any] = workload.options
         return (
             workload.op in ("MaxPool", "AveragePool")
             and x is not None
@@ -104,8 +106,8 @@ class Pooling(Family):
             and len(x.shape) == 4
             and x.dtype == "float32"
             and len(workload.outputs) == 1
-            and workload.options.get("auto_pad", "NOTSET") in ("NOTSET", "")
-            and min(workload.options.get("pads", (0,))) >= 0  # type: ignore[arg-type, type-var]
+            and options.get("auto_pad", "NOTSET") in ("NOTSET", "")
+            and min(options.get("pads", (0,))) >= 0
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
@@ -185,13 +187,17 @@ class _Emitter:
             registers[index] = constant(0.0 if self.average else -math.inf, lanes)
         with self._tap_rows(y) as tap_row:
             row = y * self.rows.stride - self.rows.begin + tap_row * self.rows.dilation
-            start = T.Bind(self.x_layout.offset(self.x_operand.shape, n, block, row, x * self.columns.stride - self.columns.begin))
+            start = T.Bind(
+                self.x_layout.offset(self.x_operand.shape, n, block, row, x * self.columns.stride - self.columns.begin)
+            )
             if stop - first <= UNROLLED_TAPS:
                 self._unrolled(registers, start, count, range(first, stop))
             else:
                 with T.serial(first, stop) as tap:
                     for index in range(count):
-                        self._merge(registers, index, self._input(start, index * self.columns.stride + tap * self.columns.dilation))
+                        self._merge(
+                            registers, index, self._input(start, index * self.columns.stride + tap * self.columns.dilation)
+                        )
         place = T.Bind(self.y_layout.offset(self.y_operand.shape, n, block, y, x))
         scale = self._scale(y, x) if self.average else None
         for index in range(count):

@@ -40,20 +40,32 @@ class Tile:
         spare = 1 + (self.positions if isa.multiply_by_lane else 0)
         return self.accumulators + self.vectors + min(spare, 8) <= isa.registers
 
-    def cycles(self, isa: Isa) -> float:
-        """Cycles of one input channel at one tap: the dearest of arithmetic, loads and the latency of dependent adds."""
+    def cycles(self, isa: Isa, taps: int = 1, weights_in_first_level: bool = False) -> float:
+        """Cycles of one input channel at one tap.
+
+        The dearest of arithmetic, loads and the latency of dependent adds, and what comes from the second-level cache on top: the
+        weights, unless a chunk of them stays in the first level, and the inputs, which ``taps`` visits share.
+        """
         scalar_loads = self.positions / (isa.lanes if isa.multiply_by_lane else 1)
         arithmetic = self.accumulators / isa.fma_per_cycle
         loads = (self.vectors + scalar_loads) / isa.loads_per_cycle
-        streaming = self.vectors * isa.lanes * 4 / STREAM_BYTES_PER_CYCLE
-        return max(arithmetic, 1.15 * loads, streaming, isa.fma_latency) + STEP_OVERHEAD_CYCLES
+        weights = 0 if weights_in_first_level else self.vectors * isa.lanes * FLOAT_BYTES / WEIGHT_BYTES_PER_CYCLE
+        inputs = self.positions * FLOAT_BYTES / INPUT_BYTES_PER_CYCLE / taps
+        control = STEP_CYCLES + VECTOR_CYCLES * self.vectors
+        return 1.08 * max(arithmetic, 1.15 * loads, isa.fma_latency) + control + weights + inputs
 
 
-STEP_OVERHEAD_CYCLES = 0.3
-"""Cycles of address arithmetic and loop control per channel that multiply-adds do not hide."""
+FLOAT_BYTES = 4
+STEP_CYCLES = 0.4
+VECTOR_CYCLES = 0.35
+"""Loop control and addresses of a step, and of each weight vector in it, that multiply-adds do not hide."""
 
-STREAM_BYTES_PER_CYCLE = 24.0
-"""Weight bytes a core streams from its second-level cache while it computes."""
+WEIGHT_BYTES_PER_CYCLE = 50.0
+INPUT_BYTES_PER_CYCLE = 30.0
+"""What streams from outside the first-level cache into a core that computes: weights in one line after the other, inputs in short runs."""
+
+FIRST_LEVEL_BYTES = 24 * 1024
+"""Of the first-level data cache, the part weights may hold on to."""
 
 
 def segments(total: int, step: int) -> Iterator[tuple[int, int, int]]:

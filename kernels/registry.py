@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 
 from tapdot.kernels.concat import Concatenate
 from tapdot.kernels.convolution import DenseConvolution
 from tapdot.kernels.depthwise import DepthwiseConvolution
 from tapdot.kernels.elementwise import ElementwiseChain
+from tapdot.kernels.fallback import Fallback
 from tapdot.kernels.family import Family
 from tapdot.kernels.gemm import FullyConnected
 from tapdot.kernels.global_pooling import GlobalPooling
@@ -34,16 +34,8 @@ def families() -> tuple[Family, ...]:
         ElementwiseChain(),
         Relayout(),
         Concatenate(),
-        *_general(),
+        Fallback(),
     )
-
-
-def _general() -> tuple[Family, ...]:
-    if importlib.util.find_spec("tapdot.kernels.fallback") is None:
-        return ()
-    from tapdot.kernels.fallback import Fallback
-
-    return (Fallback(),)
 
 
 def select(workload: Workload, target: Target) -> Family:
@@ -63,4 +55,6 @@ def family_by_name(name: str) -> Family:
     for family in families():
         if family.name == name:
             return family
-    raise NoFamilyError(f"Expected the name of a kernel family ({', '.join(family.name for family in families())}), found {name!r}.")
+    raise NoFamilyError(
+        f"Expected the name of a kernel family ({', '.join(family.name for family in families())}), found {name!r}."
+    )

@@ -7,6 +7,7 @@ lanes of the last channel block hold the layout's ``zero``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,8 @@ DTYPES = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "
 """Element types that are moved."""
 
 Shape = tuple[int, ...]
+EmitBlock = Callable[[Shape, Layout, Layout, Value, Value, int], None]
+"""Emits one channel block: ``(shape, source, into, n, block, channels in it)``."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,13 @@ class Relayout(Family):
             return False
         x, y = workload.inputs[0], workload.output
         placed = x.layout is not None or y.layout is not None
-        return not x.constant and x.shape == y.shape and x.dtype == y.dtype and x.dtype in DTYPES and (len(x.shape) == 4 or not placed)
+        return (
+            not x.constant
+            and x.shape == y.shape
+            and x.dtype == y.dtype
+            and x.dtype in DTYPES
+            and (len(x.shape) == 4 or not placed)
+        )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         x, y = workload.inputs[0], workload.output
@@ -140,14 +149,14 @@ class _Emitter:
         else:
             self._blocks(shape, source, into, into.blocks(shape[1]), into.channel_block, self._gather)
 
-    def _blocks(self, shape: Shape, source: Layout, into: Layout, blocks: int, block: int, emit: object) -> None:
+    def _blocks(self, shape: Shape, source: Layout, into: Layout, blocks: int, block: int, emit: EmitBlock) -> None:
         """Calls ``emit`` for every channel block, the whole ones in a loop and a partly filled one by itself."""
         batch, channels = shape[:2]
         whole, rest = divmod(channels, block)
         for first, count, filled in ((0, whole, block), (whole, 1 if rest else 0, rest)):
             if count:
                 with loop(batch * count, parallel=self.parallel) as task:
-                    emit(shape, source, into, task // count, first + task % count, filled)  # type: ignore[operator]
+                    emit(shape, source, into, task // count, first + task % count, filled)
 
     # -- into channel blocks, or planar to planar -----------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ def function(symbol: str, finished: list[PrimFunc]) -> Iterator[None]:
 
 
 ON_STACK = {"disable_lower_builtin": True}
-"""Annotation of a small allocation that must stay on the stack, where LLVM turns it into registers; else it is a call at run time."""
+"""Annotation of a small allocation that stays on the stack, where LLVM turns it into registers; else it is a call at run time."""
 
 
 def build(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> Any:

@@ -25,7 +25,9 @@ def read_arrays(path: Path, package: Package) -> dict[str, np.ndarray]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; write the inputs with numpy.savez(path, name=array).") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, name=array).") from error
+        raise InputError(
+            f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, name=array)."
+        ) from error
     expected = package.program.inputs
     if len(arrays) == len(expected) == 1:
         return {expected[0].name: next(iter(arrays.values()))}

@@ -206,7 +206,7 @@ class _Run:
                 raise InputError(f"Tensor {position} of {self._function_name} is {argument.dtype}; expected integers or floats.")
             path = self._directory / f"tensor-{position}"
             if argument.array is not None:
-                path.write_bytes(np.ascontiguousarray(argument.array).tobytes())
+                path.write_bytes(argument.array.tobytes())
             shape = ",".join(map(str, argument.shape)) or "-"
             lines.append(f"tensor {argument.how} {kind} {8 * argument.dtype.itemsize} {shape} {path}")
         return "\n".join(lines) + "\n"

@@ -105,7 +105,9 @@ class Measurement:
     def __str__(self) -> str:
         memory = f"weights {self.weights_bytes / MEBI:.1f} MiB, arena {self.arena_bytes / MEBI:.1f} MiB"
         if self.information.emulated:
-            count = "not counted" if self.instructions is None else f"{self.instructions / 1e6:.1f} million instructions an inference"
+            count = (
+                "not counted" if self.instructions is None else f"{self.instructions / 1e6:.1f} million instructions an inference"
+            )
             return f"{self.name} on {self.device} (emulated, so no latency): {count}, {memory}"
         return (
             f"{self.name} on {self.device}: {self.median * 1e3:.3f} ms median of {len(self.times)} runs, spread {self.spread:.1%}, "
@@ -134,7 +136,10 @@ def measure(
     values = reference_values(graph, inputs)
     answers = loaded.run(inputs)
     error = max(
-        (relative_error(values[name], answers[tensor.name]) for tensor, name in zip(package.program.outputs, graph.outputs, strict=True)),
+        (
+            relative_error(values[name], answers[tensor.name])
+            for tensor, name in zip(package.program.outputs, graph.outputs, strict=True)
+        ),
         default=0.0,
     )
     if not error <= WHOLE_TOLERANCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from tapdot.compiler.program import ENTRY, KernelCall
 from tapdot.runtime.devices.base import Session
 
 DIRTY = 0xA5
-"""What a fresh arena is filled with: a kernel that reads a byte nobody wrote shows itself."""
+NOT_NUMBERS = 0xFF
+"""Bytes that memory is filled with before a kernel may write it: small floats, and NaN. What reads a byte that nobody wrote shows itself."""
 
 
 class LoadedProgram:
@@ -34,13 +36,13 @@ class LoadedProgram:
         """One inference. Raises InputError where the arrays are not what the model takes."""
         self.session.call(self.module, ENTRY, self.arguments(inputs))
         return {
-            tensor.name: self.session.array(output)
-            for tensor, output in zip(self.program.outputs, self.outputs, strict=True)
+            tensor.name: self.session.array(output) for tensor, output in zip(self.program.outputs, self.outputs, strict=True)
         }
 
-    def dirty(self) -> None:
-        """Fills the arena with a pattern no kernel may depend on."""
-        self.arena = self.session.tensor(np.full(self.program.arena_bytes, DIRTY, np.uint8))
+    def dirty(self, byte: int = DIRTY) -> None:
+        """Fills the arena and the outputs with a pattern no kernel may depend on."""
+        self.arena = self.session.tensor(filled((self.program.arena_bytes,), "uint8", byte))
+        self.outputs = [self.session.tensor(filled(tensor.shape, tensor.dtype, byte)) for tensor in self.program.outputs]
 
     def arguments(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
         """Arguments of the entry function for these inputs."""
@@ -56,8 +58,7 @@ class LoadedProgram:
         arrays = [*self.package.packed(call), *inputs]
         tensors = [self.session.tensor(array) for array in arrays]
         for argument in call.arguments[len(arrays) :]:
-            size = argument.elements * np.dtype(argument.dtype).itemsize
-            tensors.append(self.session.tensor(np.full(size, DIRTY, np.uint8).view(argument.dtype)))
+            tensors.append(self.session.tensor(filled((argument.elements,), argument.dtype, DIRTY)))
         return tensors
 
     def run_kernel(self, call: KernelCall, inputs: list[np.ndarray]) -> list[np.ndarray]:
@@ -69,6 +70,11 @@ class LoadedProgram:
     def time_kernel(self, call: KernelCall, inputs: list[np.ndarray], number: int = 1, repeat: int = 1) -> list[float]:
         """Seconds a call of one kernel alone."""
         return self.session.time(self.module, call.symbol, self.kernel_arguments(call, inputs), number, repeat)
+
+
+def filled(shape: tuple[int, ...], dtype: str, byte: int) -> np.ndarray:
+    """An array whose every byte is ``byte``."""
+    return np.full((*shape[:-1], math.prod(shape[-1:]) * np.dtype(dtype).itemsize), byte, np.uint8).view(dtype).reshape(shape)
 
 
 def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:

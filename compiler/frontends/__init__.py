@@ -48,8 +48,7 @@ def trace(
     if suffix in PICKLES:
         raise ModelError(
             f"Expected a model as .onnx or .pt2, found {str(model)!r}, which is usually a pickle, and pickles are never "
-            "loaded; save the model "
-            "with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')."
+            "loaded; save the model with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')."
         )
     raise ModelError(f"Expected a model as .onnx or .pt2, found {str(model)!r}; rename the file if it is one of them.")
 

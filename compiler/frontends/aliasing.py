@@ -12,35 +12,11 @@ from typing import Any
 import torch
 from torch import fx
 
-FRESH = frozenset(
-    [
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "batch_norm",
-        "group_norm",
-        "layer_norm",
-        "instance_norm",
-        "linear",
-        "addmm",
-        "mm",
-        "bmm",
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "cat",
-        "max_pool1d",
-        "max_pool2d",
-        "max_pool3d",
-        "avg_pool1d",
-        "avg_pool2d",
-        "avg_pool3d",
-    ]
-)
+_CONVOLUTIONS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
+_POOLS = {"max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"}
+_NORMALIZATIONS = {"batch_norm", "group_norm", "layer_norm", "instance_norm"}
+_ARITHMETIC = {"linear", "addmm", "mm", "bmm", "add", "sub", "mul", "div", "cat"}
+FRESH = frozenset(_CONVOLUTIONS | _POOLS | _NORMALIZATIONS | _ARITHMETIC)
 """Operators whose result always has storage of its own (some others return their operand itself when there is nothing to do)."""
 
 

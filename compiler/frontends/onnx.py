@@ -12,7 +12,7 @@ from onnx import AttributeProto, NodeProto, inliner
 from tapdot.compiler.errors import GraphError, ModelError
 from tapdot.compiler.frontends.onnx_file import input_dtype, read_onnx, tensor_array
 from tapdot.compiler.frontends.onnx_opset import DEFAULT_DOMAINS, attribute, label, to_table_opset
-from tapdot.compiler.frontends.problems import Problems, listed
+from tapdot.compiler.frontends.problems import Problems, listed, reason_of
 from tapdot.compiler.frontends.shapes import Dimension, fix_shapes
 from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node
 from tapdot.compiler.interpreter import evaluate_node
@@ -54,8 +54,7 @@ def _inlined(model: onnx.ModelProto, problems: Problems) -> onnx.ModelProto:
     try:
         return inliner.inline_local_functions(model, convert_version=True)
     except Exception as error:  # the inliner reports by several exception types
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        problems.add(f"Its local functions cannot be inlined: {reason}; export it without functions.")
+        problems.add(f"Its local functions cannot be inlined: {reason_of(error)}; export it without functions.")
         return model
 
 
@@ -72,14 +71,12 @@ def _check_operators(graph: onnx.GraphProto, problems: Problems) -> None:
         if domain not in DEFAULT_DOMAINS:
             problems.add(
                 f"Operator {op} of domain {domain!r} ({where}) is not ONNX's own, so its meaning is not known here; export the "
-                "model without "
-                "it, or define it as a local function of the model."
+                "model without it, or define it as a local function of the model."
             )
         else:
             problems.add(
                 f"Operator {op} ({where}) is not supported; rewrite that part of the model with other operators, or cut the "
-                "model before "
-                "it (onnx.utils.extract_model) and compute the rest outside."
+                "model before it (onnx.utils.extract_model) and compute the rest outside."
             )
 
 
@@ -190,8 +187,9 @@ class _Importer:
             raise
         except Exception as error:  # torch reports misfits by many exception types
             kinds = ", ".join(str(TensorType.of(constants[value])) if value else "none" for value in inputs)
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise GraphError(f"The operands of {op} node {name!r} do not fit: {reason}. Its operands are: {kinds}.") from error
+            raise GraphError(
+                f"The operands of {op} node {name!r} do not fit: {reason_of(error)}. Its operands are: {kinds}."
+            ) from error
 
     def _add_control_flow(self, node: NodeProto) -> None:
         """An If whose condition is known is replaced by the branch taken; all else is refused."""
@@ -199,8 +197,7 @@ class _Importer:
         if condition is None:
             raise ModelError(
                 f"{node.op_type} node {label(node)} decides at run time what is computed, which is not supported; export the "
-                "model with "
-                "static shapes, so that its conditions become constants, or without this control flow."
+                "model with static shapes, so that its conditions become constants, or without this control flow."
             )
         branch = attribute(node, "then_branch" if condition.item() else "else_branch")
         assert isinstance(branch, onnx.GraphProto)

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from tapdot.compiler.errors import ModelError
-from tapdot.compiler.frontends.problems import Problems, listed
+from tapdot.compiler.frontends.problems import Problems, listed, reason_of
 from tapdot.compiler.frontends.weights import check_finite
 from tapdot.compiler.types import DTYPES
 
@@ -60,15 +60,13 @@ def _parse(path: Path) -> onnx.ModelProto:
     except (DecodeError, ValueError) as error:
         raise ModelError(
             f"Expected an ONNX model in {str(path)!r}, found {len(data)} bytes that do not decode as one: the file is "
-            "truncated or of "
-            "another format; export or download it again."
+            "truncated or of another format; export or download it again."
         ) from error
     if not model.graph.node or not model.opset_import:
         missing = "nodes" if not model.graph.node else "an operator set version"
         raise ModelError(
             f"Expected an ONNX model in {str(path)!r}, found one without {missing}: the file is truncated or of another "
-            "format; export "
-            "or download it again."
+            "format; export or download it again."
         )
     return model
 
@@ -78,8 +76,8 @@ def _take_weights(model: onnx.ModelProto, folder: Path, problems: Problems) -> d
     graph, weights = model.graph, {}
     for sparse in graph.sparse_initializer:
         problems.add(
-            f"Initializer {sparse.values.name!r} is stored sparse, which is not read; store it dense "
-            "(zeros in dense weights are found and used by the sparse recipes)."
+            f"Initializer {sparse.values.name!r} is stored sparse, which is not read; store it dense (zeros in dense weights "
+            "are found and used by the sparse recipes)."
         )
     declared, kept = {value.name for value in graph.input}, []
     for tensor in graph.initializer:
@@ -115,9 +113,8 @@ def tensor_array(tensor: TensorProto, folder: Path, where: str, problems: Proble
         array = numpy_helper.to_array(tensor)
     except (OSError, ValueError, TypeError, onnx.checker.ValidationError) as error:
         location = {entry.key: entry.value for entry in tensor.external_data}.get("location", "?")
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         source = f"from the external data file {location!r} beside the model" if external else "from the model"
-        problems.add(f"The {where} of shape {list(tensor.dims)} cannot be read {source}: {reason}.")
+        problems.add(f"The {where} of shape {list(tensor.dims)} cannot be read {source}: {reason_of(error)}.")
         return None
     finally:
         if external:

@@ -14,7 +14,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper, version_converter
 
 from tapdot.compiler.errors import ModelError
-from tapdot.compiler.frontends.problems import Problems, listed
+from tapdot.compiler.frontends.problems import Problems, listed, reason_of
 from tapdot.compiler.operators import OPSET, registered
 
 OLDEST = 7
@@ -55,8 +55,9 @@ def to_table_opset(model: onnx.ModelProto, problems: Problems) -> onnx.ModelProt
     try:
         converted = version_converter.convert_version(model, OPSET)
     except Exception as error:  # the converter reports by RuntimeError, ConvertError and others
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        problems.add(f"It cannot be converted from opset {version} to {OPSET}: {reason}; export it again, with opset {OPSET}.")
+        problems.add(
+            f"It cannot be converted from opset {version} to {OPSET}: {reason_of(error)}; export it again, with opset {OPSET}."
+        )
         return model
     for node in _nodes(converted.graph):
         if node.domain == HIDDEN:

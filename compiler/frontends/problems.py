@@ -37,6 +37,12 @@ class Problems:
         raise ModelError("\n".join([f"Cannot import {self.model}, which has {len(self.sentences)} problems:", *lines]))
 
 
+def reason_of(error: Exception) -> str:
+    """The first line an exception of someone else's says, without its full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def listed(names: Iterable[str], most: int = 4) -> str:
     """Quoted names, the first few of many: ``'a', 'b' and 7 more``."""
     quoted = [repr(name) for name in names] or ["none"]

@@ -43,8 +43,7 @@ def read_pt2(path: Path) -> ExportedProgram:
         raise ModelError(f"Expected a model file at {str(path)!r}, found a folder; name the .pt2 file in it.")
     damaged = (
         f"Expected a torch.export archive in {str(path)!r}, found {path.stat().st_size} bytes that do not read as one: the "
-        "file is damaged, "
-        "of another format, or from another version of torch; save it again with torch.export.save."
+        "file is damaged, of another format, or from another version of torch; save it again with torch.export.save."
     )
     try:
         with PT2ArchiveReader(str(path)) as reader:
@@ -53,8 +52,8 @@ def read_pt2(path: Path) -> ExportedProgram:
         raise ModelError(damaged) from error
     if reason:
         raise ModelError(
-            f"Refusing to read {str(path)!r}: {reason}, and reading that would run code from the file. Save the model again with "
-            "torch.export.save, from plain tensors and torch's own operators."
+            f"Refusing to read {str(path)!r}: {reason}, and reading that would run code from the file. Save the model again "
+            "with torch.export.save, from plain tensors and torch's own operators."
         )
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export")]
     levels = [logger.level for logger in loggers]

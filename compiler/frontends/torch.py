@@ -26,7 +26,7 @@ from tapdot.compiler.errors import GraphError, ModelError
 from tapdot.compiler.frontends import aten_elementwise, aten_movement, aten_reduction, aten_spatial  # noqa: F401
 from tapdot.compiler.frontends.aliasing import mutated_operand, walks_in_order
 from tapdot.compiler.frontends.aten_table import Call, result_dtype, row_of
-from tapdot.compiler.frontends.problems import Problems
+from tapdot.compiler.frontends.problems import Problems, reason_of
 from tapdot.compiler.frontends.pt2_file import read_pt2
 from tapdot.compiler.frontends.shapes import Dimension, fix_shapes
 from tapdot.compiler.frontends.weights import check_finite
@@ -63,8 +63,9 @@ def import_torch(
     else:
         name, program = repr(str(source)), read_pt2(Path(source))
     problems = Problems(name)
+    _check_mode(program, problems)
     program = _with_static_shapes(program, shapes, problems)
-    importer = _Importer(_in_rows(program), problems, copy=isinstance(source, nn.Module))
+    importer = _Importer(_in_rows(program), problems, copy=not isinstance(source, (str, Path)))
     return importer.graph(re.sub(r"\W+", "_", Path(source).stem if isinstance(source, (str, Path)) else name))
 
 
@@ -79,8 +80,7 @@ def _arguments(
         if not shapes:
             raise ModelError(
                 f"Expected example inputs to trace {type(module).__name__} with, found none; give a tensor of the input's "
-                "shape, or a tuple of "
-                "several."
+                "shape, or a tuple of several."
             )
         return (), {name: torch.zeros(tuple(shape)) for name, shape in shapes.items()}
     if isinstance(examples, Mapping):
@@ -101,16 +101,24 @@ def _export(module: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[
         with torch.no_grad():
             return torch.export.export(module.eval(), arguments, named or None)
     except Exception as error:  # whatever the module's own code or torch's tracer raises
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         raise ModelError(
             f"torch.export cannot trace {name} with inputs of shape "
-            f"{', '.join(str(list(value.shape)) for value in (*arguments, *named.values()))}: {reason}. Check that the module "
-            "runs on them, "
-            "and that its code does not branch on tensor values."
+            f"{', '.join(str(list(value.shape)) for value in (*arguments, *named.values()))}: {reason_of(error)}. Check that "
+            "the module runs on them, and that its code does not branch on tensor values."
         ) from error
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+def _check_mode(program: ExportedProgram, problems: Problems) -> None:
+    """Notes operators that compute as in training: batch norms over the batch, dropouts that drop."""
+    flags = {"aten::batch_norm": 5, "aten::dropout": 2}
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        index = flags.get(schema.name) if schema is not None else None
+        if index is not None and len(node.args) > index and node.args[index]:
+            problems.add("It was exported in training mode, so it is not the network that predicts; export module.eval().")
 
 
 def _with_static_shapes(
@@ -131,10 +139,9 @@ def _export_again(module: nn.Module, examples: tuple[torch.Tensor, ...], name: s
     try:
         return torch.export.export(module, examples)
     except Exception as error:  # as in _export
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
         sizes = ", ".join(str(list(example.shape)) for example in examples)
         raise ModelError(
-            f"{name} does not run on inputs of shape {sizes}: {reason}. Choose shapes it was exported for."
+            f"{name} does not run on inputs of shape {sizes}: {reason_of(error)}. Choose shapes it was exported for."
         ) from error
 
 
@@ -177,9 +184,7 @@ def is_assertion(target: Any) -> bool:
 
 
 class _Importer:
-    """Turns the nodes of a program into nodes of a graph, one by one; what cannot be turned is noted, and its readers passed
-    over.
-    """
+    """Turns the nodes of a program into nodes of a graph; what cannot be turned is noted, and its readers are passed over."""
 
     def __init__(self, program: ExportedProgram, problems: Problems, copy: bool) -> None:
         self.program = program
@@ -208,8 +213,7 @@ class _Importer:
             places = "; ".join(place(node) for node in nodes[:3]) + (f"; and {len(nodes) - 3} more" if len(nodes) > 3 else "")
             self.problems.add(
                 f"Operator {target} ({places}) is not supported; rewrite that part of the module with other operators, or "
-                "leave it out of the "
-                "module and compute it outside."
+                "leave it out of the module and compute it outside."
             )
         self.problems.raise_any()
         self.builder.name = name

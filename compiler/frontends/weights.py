@@ -14,6 +14,5 @@ def check_finite(array: np.ndarray, where: str, problems: Problems) -> None:
     count = int(array.size - np.isfinite(array).sum())
     problems.add(
         f"The {where} holds {count} of {array.size} values that are NaN or infinite: its training diverged or the file is "
-        "damaged; take "
-        "another checkpoint."
+        "damaged; take another checkpoint."
     )

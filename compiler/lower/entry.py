@@ -37,7 +37,7 @@ def aliases(program: Program) -> dict[str, str]:
 
 
 def entry_function(program: Program) -> PrimFunc:
-    """``main(weights: uint8[n], arena: uint8[m], inputs..., outputs...)``; kernels are called directly, no lookup, no allocation."""
+    """``main(weights: uint8[n], arena: uint8[m], inputs..., outputs...)``; calls kernels directly: no lookup, no allocation."""
     finished: list[PrimFunc] = []
     with function(ENTRY, finished):
         buffers: dict[tuple[str, int], Buffer] = {
@@ -60,7 +60,7 @@ def _view(buffer: Buffer, argument: Argument) -> Any:
         start[0] = argument.offset
     elif argument.offset:
         remaining = argument.offset // tirx.const(0, argument.dtype).dtype.itemsize
-        for axis, size in enumerate(buffer.shape):
+        for axis in range(len(buffer.shape)):
             step = prod(int(extent) for extent in buffer.shape[axis + 1 :])
             start[axis], remaining = divmod(remaining, step)
     shape = T.tvm_stack_make_shape(argument.elements)

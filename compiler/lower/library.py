@@ -17,6 +17,7 @@ from pathlib import Path
 from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.files import write_bytes
+from tapdot.compiler.lower.elf import undefined_symbols
 from tapdot.compiler.lower.entry import aliases, entry_function
 from tapdot.compiler.program import ENTRY, Program
 from tapdot.kernels.target import Target
@@ -52,7 +53,10 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
 
 
 def link(objects: list[Path], target: Target, aliases: Mapping[str, str] | None = None) -> bytes:
-    """The bytes of one shared library made of some objects, with further names for some symbols; raises TapdotError where a symbol is missing that no device has."""
+    """The bytes of one shared library made of some objects, with further names for some symbols.
+
+    Raises TapdotError where the objects do not fit together, and where they need a symbol that not every device has.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "kernels.so"
         emulation = {"x86_64": "elf_x86_64", "aarch64": "aarch64linux"}[target.architecture]
@@ -60,5 +64,12 @@ def link(objects: list[Path], target: Target, aliases: Mapping[str, str] | None 
         command = [sys.executable, "-m", "ziglang", "ld.lld", "-m", emulation, "-shared", "--gc-sections", "-s", "-o", str(out)]
         result = subprocess.run([*command, *names, *map(str, objects)], capture_output=True, text=True, check=False)
         if result.returncode:
-            raise TapdotError(f"Linking the kernels failed: {(result.stderr or result.stdout).strip().splitlines()[0]}")
-        return out.read_bytes()
+            reason = ((result.stderr or result.stdout).strip().splitlines() or [f"the linker ended with {result.returncode}"])[0]
+            raise TapdotError(f"Linking the kernels failed: {reason}")
+        library = out.read_bytes()
+    if foreign := [symbol for symbol in undefined_symbols(library) if not symbol.startswith(ALLOWED_SYMBOLS)]:
+        raise TapdotError(
+            f"The kernels for {target.name} need {', '.join(foreign)}, which a device may not have: a library may leave to its "
+            f"loader only names that begin with {', '.join(ALLOWED_SYMBOLS)}. This is a defect of the kernel family that needs it."
+        )
+    return library

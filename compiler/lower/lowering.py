@@ -57,18 +57,24 @@ class _Weights:
             self.size = round_up(self.size + array.nbytes, ALIGNMENT)
         return self._places[key]
 
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of the whole block, which is never empty: what is passed to a program must have an address."""
+        return max(self.size, ALIGNMENT)
+
     def chunks(self) -> Iterator[bytes | memoryview]:
         """The bytes of the block, piece by piece."""
         for array in self.arrays:
             yield array.reshape(-1).view(np.uint8).data if array.size else b""
             yield bytes(round_up(array.nbytes, ALIGNMENT) - array.nbytes)
+        yield bytes(self.block_bytes - self.size)
 
 
 def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure = default_configuration) -> Lowered:
     """Packs weights, builds and links the kernels and the entry function.
 
-    ``graph`` has layouts assigned and ``plan`` says where its values lie. Code is cached by workload, so a model compiled before builds
-    nothing, and other weights link nothing.
+    ``graph`` has layouts assigned and ``plan`` says where its values lie. Code is cached by workload, so a model compiled before
+    builds nothing, and other weights link nothing.
     """
     weights = _Weights()
     calls: list[KernelCall] = []
@@ -108,7 +114,7 @@ def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure =
         tuple(calls),
         round_up(max(plan.arena_bytes, 1), ALIGNMENT),
         plan.lower_bound_bytes,
-        round_up(max(weights.size, 1), ALIGNMENT),
+        weights.block_bytes,
     )
     return Lowered(program, build_library(program, builders, target), weights, graph)
 

@@ -19,9 +19,10 @@ from tapdot.kernels.fallback.tensors import Builder, Tensor, UnsupportedError, b
 from tapdot.kernels.tvm_adapter import T, tirx
 from tapdot.kernels.vector_math import double
 
-DOUBLE_OPERATORS = frozenset(
-    ["Add", "Sub", "Mul", "Div", "Neg", "Abs", "Reciprocal", "Sqrt", "Floor", "Ceil", "Round", "Sign", "Sum", "Mean", "Max", "Min", "Clip", "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Shrink", "HardSigmoid", "HardSwish", "Softsign", "Identity"]
-)
+DOUBLE_OPERATORS = {
+    "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Reciprocal", "Sqrt", "Floor", "Ceil", "Round", "Sign", "Sum", "Mean", "Max", "Min",
+    "Clip", "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Shrink", "HardSigmoid", "HardSwish", "Softsign", "Identity",
+}  # fmt: skip
 """Operators whose emitters are exact in float64 too: they take no polynomial made for float32."""
 
 
@@ -59,6 +60,13 @@ def _integer_power(b: Builder, x: Value, y: Value) -> Value:
     return result
 
 
+def _absolute(b: Builder, x: Value) -> Value:
+    if str(x.ty).startswith("uint"):
+        return x
+    zero = b.constant(0, str(x.ty))
+    return tirx.Select(x < zero, zero - x, x)
+
+
 def _sign(b: Builder, x: Value) -> Value:
     kind = str(x.ty)
     one, zero = b.constant(1, kind), b.constant(0, kind)
@@ -85,7 +93,7 @@ _INTEGER: dict[str, Callable[..., Value]] = {
     "Div": _integer_quotient,
     "Pow": _integer_power,
     "Neg": lambda b, x: b.constant(0, str(x.ty)) - x,
-    "Abs": lambda b, x: x if str(x.ty).startswith("uint") else tirx.Select(x < b.constant(0, str(x.ty)), b.constant(0, str(x.ty)) - x, x),
+    "Abs": _absolute,
     "Sign": _sign,
     "Relu": lambda b, x: tirx.max(x, b.constant(0, str(x.ty))),
     "Clip": _bounded,
@@ -187,13 +195,10 @@ for _name, _compare in {
 }.items():
     _register(_name, _compare, "bool")
 
-for _name, _bits in {
-    "BitwiseAnd": lambda x, y: x & y,
-    "BitwiseOr": lambda x, y: x | y,
-    "BitwiseXor": lambda x, y: x ^ y,
-    "BitwiseNot": lambda x: ~x,
-}.items():
-    _register(_name, _bits, None)
+_register("BitwiseAnd", lambda x, y: x & y, None)
+_register("BitwiseOr", lambda x, y: x | y, None)
+_register("BitwiseXor", lambda x, y: x ^ y, None)
+_register("BitwiseNot", lambda x: ~x, None)
 
 
 @operator("BitShift")

@@ -27,8 +27,8 @@ class Fallback(Family):
     """Row-major kernels made from the definition of the operator: correct and vectorized, not tuned.
 
     An operand whose values must be known (axes, pads, sizes) is a constant operand with its values in the attribute
-    ``static_<index>``; it is no argument of the kernel. Other constants are packed, row-major; tables that a kernel looks things up in
-    (where a resized axis reads) are packed after them.
+    ``static_<index>``; it is no argument of the kernel. Other constants are packed, row-major; tables that a kernel looks things
+    up in (where a resized axis reads) are packed after them.
     """
 
     name = "fallback"
@@ -68,7 +68,7 @@ def reason(workload: Workload, target: Target) -> str | None:
     kinds = {operand.dtype for operand in (*workload.inputs, *workload.outputs) if operand is not None}
     if "float16" in kinds and not target.isa.fma:
         return "the target has no float16 conversions"
-    if any(0 in operand.shape for operand in (*workload.inputs, *workload.outputs) if operand is not None):
+    if any(0 in operand.shape for operand in (*workload.variable_inputs, *workload.outputs)):
         return "an operand or a result has no elements"
     try:
         tables_of(workload, target)

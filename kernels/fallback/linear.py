@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 from tapdot.kernels.emit import Value
 from tapdot.kernels.fallback.elementwise import apply_epilogue
@@ -23,9 +23,19 @@ def _in_memory(b: Builder, x: Tensor) -> Tensor:
     return x if x.flat else b.materialize(x)
 
 
-def product(b: Builder, a: Tensor, w: Tensor) -> Tensor:
-    """``a @ w`` over the last two axes, those before broadcast; ``w`` is read along its rows, so it is best row-major."""
+def product(b: Builder, a: Tensor, w: Tensor, transposed: bool = False) -> Tensor:
+    """``a @ w`` over the last two axes, those before broadcast; ``w`` is a matrix read along its columns where ``transposed``."""
     kind = a.dtype
+    if transposed and w.flat:
+        rows = _wide(b, w)
+        a = _in_memory(b, _wide(b, a))
+        shape: Shape = (a.shape[-2], rows.shape[0])
+
+        def dot(index: Index, reduced: Index) -> Value:
+            return a.at(index[0], *reduced) * rows.at(index[1], *reduced)
+
+        return b.cast(b.reduce(shape, (a.shape[-1],), dot, add, 0, a.dtype, contiguous=True), kind)
+    w = w.permute((1, 0)) if transposed else w
     a, w = _in_memory(b, _wide(b, a)), _in_memory(b, _wide(b, w))
     leading = broadcast_shape(a.shape[:-2], w.shape[:-2])
     shape = (*leading, a.shape[-2], w.shape[-1])
@@ -58,7 +68,7 @@ def gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Tensor:
-    result = product(b, a.permute((1, 0)) if transA else a, w.permute((1, 0)) if transB else w)
+    result = product(b, a.permute((1, 0)) if transA else a, w, bool(transB))
     if alpha != 1:
         result = b.map(lambda value: value * b.constant(alpha, result.dtype), result)
     if c is None:
@@ -99,13 +109,13 @@ def einsum(b: Builder, *xs: Tensor, equation: str) -> Tensor:
 # -- convolutions -----------------------------------------------------------------------------------------------------------
 
 
-def convolve(b: Builder, x: Tensor, w: Tensor, bias: Tensor | None, attributes: dict[str, object], output: Shape) -> Tensor:
+def convolve(b: Builder, x: Tensor, w: Tensor, bias: Tensor | None, attributes: dict[str, Any], output: Shape) -> Tensor:
     """``x: [N, C, *spatial]`` with ``w: [M, C / group, *kernel]``, a row of the result at a time."""
     kind = x.dtype
     x, w = _wide(b, x), _in_memory(b, _wide(b, w))
-    over = window(x.shape[2:], w.shape[2:], output[2:], *(attributes.get(name) for name in ("strides", "dilations", "pads")),
-                  str(attributes.get("auto_pad", "NOTSET")))  # fmt: skip
-    group = int(attributes.get("group", 1))  # type: ignore[call-overload]
+    strides, dilations, pads = (attributes.get(name) for name in ("strides", "dilations", "pads"))
+    over = window(x.shape[2:], w.shape[2:], output[2:], strides, dilations, pads, attributes.get("auto_pad", "NOTSET"))
+    group = attributes.get("group", 1)
     data = padded_data(b, x, over, 0)
     filters, depth = w.shape[0] // group, w.shape[1]
 
@@ -122,29 +132,15 @@ def convolve(b: Builder, x: Tensor, w: Tensor, bias: Tensor | None, attributes: 
 
 
 @operator("Conv")
-def conv(b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, **attributes: object) -> Tensor:
+def conv(b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, **attributes: Any) -> Tensor:
     return convolve(b, x, w, bias, attributes, b.outputs[0][0])
 
 
 @operator("FusedConv")
 def fused_conv(
-    b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, *extras: Tensor, epilogue: str = "acc", **attributes: object
+    b: Builder, x: Tensor, w: Tensor, bias: Tensor | None = None, *extras: Tensor, epilogue: str = "acc", **attributes: Any
 ) -> Tensor:
     return apply_epilogue(b, epilogue, convolve(b, x, w, bias, attributes, b.outputs[0][0]), extras)
-
-
-def _transposed_begin(
-    spatial: Shape, kernel: Shape, strides: Shape, dilations: Shape, pads: Shape | None, grown: Shape, auto_pad: str, fixed: bool, output: Shape
-) -> Sequence[int]:
-    """Positions cut off before the full result."""
-    rank = len(spatial)
-    if not fixed and not auto_pad.startswith("SAME"):
-        return pads[:rank] if pads and auto_pad == "NOTSET" else (0,) * rank
-    totals = [
-        (size - 1) * stride + (k - 1) * dilation + 1 + extra - out
-        for size, stride, k, dilation, extra, out in zip(spatial, strides, kernel, dilations, grown, output, strict=True)
-    ]
-    return [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in totals]
 
 
 @operator("ConvTranspose")
@@ -168,9 +164,16 @@ def conv_transpose(
     x, w = _in_memory(b, _wide(b, x)), _in_memory(b, _wide(b, w))
     strides, dilations = strides or (1,) * rank, dilations or (1,) * rank
     kernel, spatial, shape = w.shape[2:], x.shape[2:], b.outputs[0][0]
-    begin = _transposed_begin(
-        spatial, kernel, strides, dilations, pads, tuple(output_padding or (0,) * rank), auto_pad, output_shape is not None, shape[2:]
-    )
+    begin = (pads or ())[:rank] if auto_pad == "NOTSET" else ()
+    if output_shape is not None or auto_pad.startswith("SAME"):  # the sizes are given, what is cut off follows
+        grown = output_padding or (0,) * rank
+        full = [
+            (size - 1) * stride + (k - 1) * dilation + 1 + extra
+            for size, stride, k, dilation, extra in zip(spatial, strides, kernel, dilations, grown, strict=True)
+        ]
+        cut = [have - want for have, want in zip(full, shape[2:], strict=True)]
+        begin = tuple(c // 2 if auto_pad == "SAME_UPPER" else c - c // 2 for c in cut)
+    begin = begin or (0,) * rank
     filters, depth = w.shape[1], x.shape[1] // group
     # The last tap of the first output reads the spread data at -(extent - 1 - begin).
     lead = [(k - 1) * dilation - cut for k, dilation, cut in zip(kernel, dilations, begin, strict=True)]

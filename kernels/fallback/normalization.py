@@ -150,9 +150,8 @@ def group_normalization(
     source = x if x.flat else b.materialize(x)
     normal, _, _ = _normalize(b, source.reshape((x.shape[0], num_groups, x.elements // x.shape[0] // num_groups)), (2,), epsilon)
     repeats = x.shape[1] // scale.elements
-    spread = [
-        b.compute((1, x.shape[1], *(1,) * (x.rank - 2)), x.dtype, lambda _, c, *rest, v=v: v.at(c // repeats)) for v in (scale, bias)
-    ]
+    per_channel = (1, x.shape[1], *(1,) * (x.rank - 2))
+    spread = [b.compute(per_channel, x.dtype, lambda _, c, *rest, v=v: v.at(c // repeats)) for v in (scale, bias)]
     return _affine(b, normal.reshape(x.shape), *spread)
 
 
@@ -175,7 +174,8 @@ def local_response_normalization(
     before = (size - 1) // 2
     channels = x.shape[1]
     source = x if x.flat else b.materialize(x)
-    lined = b.materialize(padded(b, source, (0, before, *(0,) * (x.rank - 2)), with_axis(x.shape, 1, channels + size - 1), 0))
+    border = (0, before, *(0,) * (x.rank - 2))
+    lined = b.materialize(padded(b, source, border, with_axis(x.shape, 1, channels + size - 1), 0))
 
     def at(*index: Value) -> Value:
         sums: Value = b.constant(0.0, x.dtype)

@@ -1,8 +1,8 @@
 """A small language of tensors: what an element is, as a function of its index, and loops that compute such elements.
 
-A :class:`Tensor` is lazy. Moving elements around (transposing, slicing, padding, broadcasting, an element-wise function) composes index
-functions and writes no memory; :meth:`Builder.materialize` and :meth:`Builder.reduce` emit loops. Loops run over the result in
-row-major order with its last axis innermost, as straight-line code that LLVM vectorizes.
+A :class:`Tensor` is lazy. Moving elements around (transposing, slicing, padding, broadcasting) and element-wise functions compose
+index functions and write no memory; :meth:`Builder.materialize` and :meth:`Builder.reduce` emit loops. Loops run over the result
+in row-major order with its last axis innermost, as straight-line code that LLVM vectorizes.
 """
 
 from __future__ import annotations
@@ -223,13 +223,16 @@ class Builder:
         combine: Callable[[Value, Value], Value],
         initial: float | int | bool,
         dtype: str,
+        *,
+        contiguous: bool = False,
     ) -> Tensor:
         """``result[i] = combine over r of term(i, r)``, in memory.
 
-        Innermost is the last axis of the result where that is long enough, else the last reduced axis in several partial results.
+        Innermost is the last axis of the result where that is long enough, else the last reduced axis in several partial results;
+        the latter too where ``contiguous`` says that operands lie along the reduced axis.
         """
         buffer, result = self.scratch(shape, dtype)
-        width = shape[-1] if shape else 1
+        width = shape[-1] if shape and not contiguous else 1
         if width >= 4 or not along or along[-1] < 2 * PARTIAL_SUMS:
             self._reduce_rows(buffer, shape or (1,), along, lambda i, r: term(i[: len(shape)], r), combine, initial, dtype)
         else:

@@ -1,7 +1,7 @@
 """Mathematical functions of float32 vectors, of any number of lanes, as plain instructions.
 
-A kernel library is linked with nothing, so there is no ``expf`` to call, and one that works on vectors would differ from system to
-system. Each function here is a short polynomial or an identity, with its bound stated and its meaning beside it (see
+A kernel library is linked with nothing, so there is no ``expf`` to call, and one that works on vectors would differ from system
+to system. Each function here is a short polynomial or an identity, with its bound stated and its meaning beside it (see
 :data:`FUNCTIONS`); infinities, NaN, overflow and underflow come out as in numpy. The same code serves every instruction set:
 ``exp(statements(isa), x)`` inside a function being built.
 """
@@ -29,6 +29,6 @@ from tapdot.kernels.vector_math.trigonometric import acos, asin, atan, cos, erf,
 
 __all__ = [
     "FUNCTIONS", "Arithmetic", "Function", "absolute", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil",
-    "cos", "cosh", "double", "erf", "exp", "expm1", "floor", "log", "log1p", "power", "round_even", "rsqrt", "sigmoid", "sin", "sinh",
-    "softplus", "sqrt", "statements", "tan", "tanh", "trunc",
+    "cos", "cosh", "double", "erf", "exp", "expm1", "floor", "log", "log1p", "power", "round_even", "rsqrt", "sigmoid", "sin",
+    "sinh", "softplus", "sqrt", "statements", "tan", "tanh", "trunc",
 ]  # fmt: skip

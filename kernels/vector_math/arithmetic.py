@@ -1,8 +1,8 @@
 """What every function of this package is written with: sums, products, comparisons and bits of float vectors.
 
 Two things are settled here. *Hardware*: whether there is a fused multiply-add, which instruction is a maximum that passes NaN on,
-whether rounding is one instruction; whatever the hardware lacks is written out, because LLVM would call a C library that kernels are
-not linked with. *Sharing*: a value used twice must be given a name, or its code is there twice.
+whether rounding is one instruction; whatever the hardware lacks is written out, because LLVM would call a C library that kernels
+are not linked with. *Sharing*: a value used twice must be given a name, or its code is there twice.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Arithmetic:
         return "neon" in self.isa.features
 
     def maximum(self, a: Value, b: Value) -> Value:
-        """The larger; NaN where ``b`` is NaN. One instruction wherever vectors exist: x86 gives its second operand for unordered ones."""
+        """The larger; NaN where ``b`` is NaN. One instruction everywhere: x86 gives the second operand where one is NaN."""
         if self._neon():
             return self.share(intrinsic("llvm.maximum", dtype_of(b), a, b))
         return self.select(a > b, a, b)
@@ -193,9 +193,9 @@ class Arithmetic:
 def statements(isa: Isa) -> Arithmetic:
     """Arithmetic inside a function being built.
 
-    A shared value lives in a local buffer, which LLVM keeps in a register. TVM's own bindings will not do: its simplifier sees through
-    them, cancels float sums as if they were exact, and takes exponential time in the depth of the code. Conditions stay as they
-    are: LLVM finds the equal ones.
+    A shared value lives in a local buffer, which LLVM keeps in a register. TVM's own bindings will not do: its simplifier sees
+    through them, cancels float sums as if they were exact, and takes exponential time in the depth of the code. Conditions stay
+    as they are: LLVM finds the equal ones.
     """
     return Arithmetic(isa, _kept)
 

@@ -17,7 +17,7 @@ _LOG = (
     0.13100721383503491404, 0.13267418596474883397, 0.15386290534658991988, 0.18181794700897799585,
     0.22222222400547757297, 0.28571428570764450117, 0.40000000000000941266, 0.66666666666666666448,
 )  # fmt: skip
-"""``(log((1 + s) / (1 - s)) / s - 2) / s^2`` over ``s^2``, for ``(1 + s) / (1 - s)`` between the roots of 1/2 and 2; error below 3e-18."""
+"""``(log((1 + s) / (1 - s)) / s - 2) / s^2`` over ``s^2``, between the roots of 1/2 and 2; error below 3e-18."""
 _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10
 """The logarithm of 2 in two parts; a multiple of the first by up to 2^11 is exact."""
 _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD

@@ -43,7 +43,7 @@ def _clamp(m: Arithmetic, x: Value, low: float, high: float) -> Value:
 
 
 def _scaled_exp(m: Arithmetic, x: Value, shift: int) -> Value:
-    """``2 ** shift * e ** x``; the power is applied in two halves, so that nothing overflows or underflows before the result does."""
+    """``2 ** shift * e ** x``; the power is applied in two halves: nothing overflows or underflows before the result does."""
     integer, rest = _reduced(m, _clamp(m, x, -104.0, 90.0))
     half = m.share(integer >> m.like(integer, 1))
     other = m.share(integer - half + m.like(integer, shift))

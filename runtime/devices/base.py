@@ -93,7 +93,7 @@ class Session(AbstractContextManager["Session"]):
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """A copy of the array in the device's memory, dense and row-major."""
         with self.watch("Copying a tensor to the device"):
-            return tvm.runtime.tensor(np.ascontiguousarray(array), self.device)
+            return tvm.runtime.tensor(np.asarray(array, order="C"), self.device)
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Tensor:
         """An uninitialised tensor in the device's memory."""

@@ -48,12 +48,12 @@ class HostSession(Session):
         self._numbers = itertools.count()
 
     def load_library(self, path: Path) -> Module:
-        # The dynamic loader knows libraries by path and would hand out a stale one where a file was replaced; a fresh name
-        # makes it look at the file.
-        alias = Path(self._directory.name) / f"{next(self._numbers)}.so"
+        # The dynamic loader knows libraries by path and would hand out a stale one where a file was replaced; a copy under a
+        # fresh name makes it look, and also keeps the code from changing under it.
+        copy = Path(self._directory.name) / f"{next(self._numbers)}-{path.name}"
         try:
-            alias.symlink_to(path.resolve(strict=True))
-            return tvm.runtime.load_module(str(alias))
+            shutil.copyfile(path, copy)
+            return tvm.runtime.load_module(str(copy))
         except (OSError, RuntimeError) as error:
             raise DeviceError(f"The library {path} cannot be loaded on host: {_one_line(error)}") from error
 

@@ -130,10 +130,11 @@ class RemoteSession(Session):
 
     def set_threads(self, threads: int) -> None:
         cores = self.information().cores
-        with self.watch("Setting the number of threads"):
-            granted = int(self._connection.function("tapdot.agent.set_threads")(threads)) if 1 <= threads <= cores else 0
-        if granted != threads:
-            raise DeviceError(f"{self.line} was asked for {threads} threads and has {cores} cores to run them on.")
+        if 1 <= threads <= cores:
+            with self.watch("Setting the number of threads"):
+                if int(self._connection.function("tapdot.agent.set_threads")(threads)) == threads:
+                    return
+        raise DeviceError(f"{self.line} was asked for {threads} threads and has {cores} cores to run them on.")
 
     def information(self) -> DeviceInformation:
         with self.watch("Asking the device about itself"):

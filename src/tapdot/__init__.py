@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tapdot.api import compile, load, trace
+    from tapdot.api import compile, load, trace  # noqa: A004 always used as tapdot.compile
     from tapdot.compiler.errors import TapdotError
     from tapdot.compiler.graph import Graph
     from tapdot.compiler.package import Package

@@ -8,23 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapdot.compiler import pipeline
+from tapdot.compiler.errors import TargetError
 from tapdot.compiler.frontends import trace
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.lower import lower
+from tapdot.compiler.options import configure
 from tapdot.compiler.package import Package
-from tapdot.kernels.target import Target, find_target
+from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.passes.assign_layouts import AssignLayouts
 from tapdot.passes.plan_memory import plan_memory
 from tapdot.passes.recipes import recipe as find_recipe
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
+    from torch.export import ExportedProgram
 
 __all__ = ["compile", "load", "trace"]
 
 
 def compile(  # noqa: A001 the natural name, always used as tapdot.compile
-    model: nn.Module | Graph | str | os.PathLike[str],
+    model: nn.Module | ExportedProgram | ModelProto | Graph | str | os.PathLike[str],
     example_inputs: Sequence[Any] | None = None,
     *,
     target: str | Target = "host",
@@ -34,15 +38,15 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     dump: Path | None = None,
     check: bool = False,
 ) -> Package:
-    """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or a graph.
+    """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or what those hold, loaded.
 
-    ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are lines such as
-    ``fuse.max_operators=8``; ``dump`` is a folder for the graph after every pass; ``check`` compares the reference's answers before and
-    after every pass. Raises TapdotError for anything the user can act on.
+    ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are lines
+    such as ``fuse.max_operators=8``, for any pass; ``dump`` is a folder for the graph after every pass; ``check`` compares the
+    reference's answers before and after every pass. Raises TapdotError for anything the user can act on.
     """
-    target = find_target(target)
-    graph = model if isinstance(model, Graph) else trace(model, example_inputs, shapes=shapes)
-    phases = (*find_recipe(recipe, settings), pipeline.Phase("layout", (AssignLayouts(target),)))
+    target = _target(target)
+    phases = configure((*find_recipe(recipe), pipeline.Phase("layout", (AssignLayouts(target),))), settings)
+    graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check)
     lowered = lower(outcome.graph, plan_memory(outcome.graph), target)
     return Package.create(lowered, target, name=graph.name, recipe=recipe, notes=outcome.notes)
@@ -51,3 +55,10 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
 def load(path: str | os.PathLike[str]) -> Package:
     """Opens a package written by ``Package.save`` or ``tapdot compile``. Raises PackageError for anything damaged or newer."""
     return Package.load(path)
+
+
+def _target(name: str | Target) -> Target:
+    try:
+        return find_target(name)
+    except UnknownTargetError as error:
+        raise TargetError(str(error)) from error

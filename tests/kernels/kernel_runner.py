@@ -1,7 +1,7 @@
 """Runs one kernel on this machine the way a package would, and checks what every kernel owes.
 
-Packed constants unpack exactly, every byte of the result is written, the halo of the result is the layout's zero, and lanes that are
-no channels may hold anything in the operands.
+Packed constants unpack exactly, every byte of the result is written, the halo of the result is the layout's zero, and lanes that
+are no channels may hold anything in the operands.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def run(
         for x, operand in zip(inputs, workload.inputs, strict=True)
         if operand is not None and not operand.constant and x is not None
     ]
-    results = [np.full(operand.elements * np.dtype(operand.dtype).itemsize, DIRTY, np.uint8).view(operand.dtype) for operand in workload.outputs]
+    results = [
+        np.full(operand.elements * np.dtype(operand.dtype).itemsize, DIRTY, np.uint8).view(operand.dtype)
+        for operand in workload.outputs
+    ]
     module = build({"kernel": family.build(workload, config, target, "kernel")}, target.llvm())
     tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in (*packed, *variables, *results)]
     module["kernel"](*tensors)

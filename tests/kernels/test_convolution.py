@@ -9,19 +9,32 @@ from tapdot.kernels.workload import Workload
 
 NO_PADS = (0, 0, 0, 0)
 CASES = {
-    "3x3": dict(shape=(1, 16, 9, 10), filters=32),
-    "odd channels": dict(shape=(2, 5, 6, 6), filters=7, strides=(2, 2), pads=NO_PADS),
-    "stem from planar rows": dict(shape=(1, 3, 17, 19), filters=20, kernel=(7, 7), strides=(2, 2), pads=(3, 3, 3, 3), block=1),
-    "1x1 with a residual": dict(shape=(1, 24, 7, 7), filters=40, kernel=(1, 1), pads=NO_PADS, residual=True),
-    "1x1 stride 2": dict(shape=(1, 32, 9, 9), filters=16, kernel=(1, 1), strides=(2, 2), pads=NO_PADS, bias=False),
-    "whole groups": dict(shape=(1, 64, 8, 8), filters=64, group=4),
-    "groups inside a vector": dict(shape=(2, 12, 9, 9), filters=36, group=3, dilations=(2, 2), pads=(2, 2, 2, 2)),
-    "several filters a channel": dict(shape=(1, 10, 6, 7), filters=20, group=10, residual=True),
-    "asymmetric": dict(shape=(1, 8, 8, 11), filters=24, kernel=(1, 7), pads=(0, 1, 0, 4), strides=(1, 2)),
-    "no input below the last window": dict(shape=(1, 4, 9, 9), filters=8, kernel=(2, 2), strides=(3, 3), pads=(0, 0, 1, 1)),
-    "wider halo than needed": dict(shape=(1, 8, 7, 7), filters=16, more_halo=2, epilogue="Clip(acc, max=6.0, min=0.0)"),
-    "one position": dict(shape=(1, 33, 1, 1), filters=17, kernel=(1, 1), pads=NO_PADS),
-}  # fmt: skip
+    "3x3": {"shape": (1, 16, 9, 10), "filters": 32},
+    "odd channels": {"shape": (2, 5, 6, 6), "filters": 7, "strides": (2, 2), "pads": NO_PADS},
+    "stem from planar rows": {
+        "shape": (1, 3, 17, 19),
+        "filters": 20,
+        "kernel": (7, 7),
+        "strides": (2, 2),
+        "pads": (3, 3, 3, 3),
+        "block": 1,
+    },
+    "1x1 with a residual": {"shape": (1, 24, 7, 7), "filters": 40, "kernel": (1, 1), "pads": NO_PADS, "residual": True},
+    "1x1 stride 2": {"shape": (1, 32, 9, 9), "filters": 16, "kernel": (1, 1), "strides": (2, 2), "pads": NO_PADS, "bias": False},
+    "whole groups": {"shape": (1, 64, 8, 8), "filters": 64, "group": 4},
+    "groups inside a vector": {"shape": (2, 12, 9, 9), "filters": 36, "group": 3, "dilations": (2, 2), "pads": (2, 2, 2, 2)},
+    "several filters a channel": {"shape": (1, 10, 6, 7), "filters": 20, "group": 10, "residual": True},
+    "asymmetric": {"shape": (1, 8, 8, 11), "filters": 24, "kernel": (1, 7), "pads": (0, 1, 0, 4), "strides": (1, 2)},
+    "no input below the last window": {
+        "shape": (1, 4, 9, 9),
+        "filters": 8,
+        "kernel": (2, 2),
+        "strides": (3, 3),
+        "pads": (0, 0, 1, 1),
+    },
+    "wider halo than needed": {"shape": (1, 8, 7, 7), "filters": 16, "more_halo": 2, "epilogue": "Clip(acc, max=6.0, min=0.0)"},
+    "one position": {"shape": (1, 33, 1, 1), "filters": 17, "kernel": (1, 1), "pads": NO_PADS},
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)

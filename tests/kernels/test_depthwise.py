@@ -8,14 +8,19 @@ from tapdot.kernels.registry import select
 from tapdot.kernels.target import find_target
 
 CASES = {
-    "MobileNet": dict(shape=(1, 24, 14, 14)),
-    "stride and odd channels": dict(shape=(2, 35, 9, 11), strides=(2, 2), pads=(0, 0, 1, 1), epilogue="Clip(acc, max=6.0, min=0.0)"),
-    "5x5 with a residual": dict(shape=(1, 19, 10, 9), kernel=(5, 5), pads=(2, 2, 2, 2), residual=True),
-    "dilated, not square": dict(shape=(1, 16, 12, 9), kernel=(3, 7), pads=(0, 3, 2, 1), dilations=(2, 1), bias=False),
-    "large kernel": dict(shape=(1, 8, 16, 17), kernel=(9, 9), pads=(4, 4, 4, 4)),
-    "wider halo than needed": dict(shape=(1, 8, 7, 7), more_halo=2),
-    "one tap": dict(shape=(1, 5, 3, 3), kernel=(1, 1), pads=(0, 0, 0, 0)),
-}  # fmt: skip
+    "MobileNet": {"shape": (1, 24, 14, 14)},
+    "stride and odd channels": {
+        "shape": (2, 35, 9, 11),
+        "strides": (2, 2),
+        "pads": (0, 0, 1, 1),
+        "epilogue": "Clip(acc, max=6.0, min=0.0)",
+    },
+    "5x5 with a residual": {"shape": (1, 19, 10, 9), "kernel": (5, 5), "pads": (2, 2, 2, 2), "residual": True},
+    "dilated, not square": {"shape": (1, 16, 12, 9), "kernel": (3, 7), "pads": (0, 3, 2, 1), "dilations": (2, 1), "bias": False},
+    "large kernel": {"shape": (1, 8, 16, 17), "kernel": (9, 9), "pads": (4, 4, 4, 4)},
+    "wider halo than needed": {"shape": (1, 8, 7, 7), "more_halo": 2},
+    "one tap": {"shape": (1, 5, 3, 3), "kernel": (1, 1), "pads": (0, 0, 0, 0)},
+}
 
 
 def depthwise(target, shape, **options):

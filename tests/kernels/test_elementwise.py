@@ -39,10 +39,15 @@ def test_a_gate_of_channels_known_at_run_time():
     shape = (1, 24, 6, 6)
     gate = Operand((1, 24, 1, 1), "float32", vectors(target))
     work = workload(
-        "Mul(Sigmoid(acc), r0)", Operand(shape, "float32", vectors(target)), gate, Operand(shape, "float32", vectors(target, left=1))
+        "Mul(Sigmoid(acc), r0)",
+        Operand(shape, "float32", vectors(target)),
+        gate,
+        Operand(shape, "float32", vectors(target, left=1)),
     )
     g, x = values(*work.inputs)
-    np.testing.assert_allclose(run(ElementwiseChain(), work, target, [g, x]), torch.sigmoid(torch.tensor(g)).numpy() * x, atol=1e-6)
+    np.testing.assert_allclose(
+        run(ElementwiseChain(), work, target, [g, x]), torch.sigmoid(torch.tensor(g)).numpy() * x, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -16,7 +16,12 @@ from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tvm
 
 COUNT = 1024
 TARGETS = ["host", "host:avx2", "host:generic"]
-UNARY = ["Neg", "Abs", "Sign", "Reciprocal", "Sqrt", "Exp", "Log", "Erf", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Identity", "Relu", "LeakyRelu", "ThresholdedRelu", "Shrink", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Mish", "Gelu"]
+UNARY = [
+    "Neg", "Abs", "Sign", "Reciprocal", "Sqrt", "Exp", "Log", "Erf", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan",
+    "Asin", "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Identity", "Relu", "LeakyRelu",
+    "ThresholdedRelu", "Shrink", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Softplus", "Softsign",
+    "Mish", "Gelu",
+]  # fmt: skip
 EXPRESSIONS = [
     *(f"{op}(acc)" for op in UNARY),
     *(f"{op}(acc, r0)" for op in ("Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Sum", "Mean")),
@@ -79,7 +84,9 @@ def test_an_expression_means_what_the_table_says(text: str, target: str) -> None
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("text", ["Relu(acc)", "Clip(acc, max=6.0, min=0.0)", "Max(acc, r0)", "Max(r0, acc)", "Min(acc, r0)", "Min(acc, 2.0)"])
+@pytest.mark.parametrize(
+    "text", ["Relu(acc)", "Clip(acc, max=6.0, min=0.0)", "Max(acc, r0)", "Max(r0, acc)", "Min(acc, r0)", "Min(acc, 2.0)"]
+)
 def test_nan_survives_maxima_and_minima(text: str, target: str) -> None:
     xs = [np.ones(COUNT, np.float32), np.ones(COUNT, np.float32)]
     xs[0][::2] = np.nan
@@ -89,7 +96,9 @@ def test_nan_survives_maxima_and_minima(text: str, target: str) -> None:
 
 def test_every_float_operator_of_the_table_is_supported() -> None:
     """What has no place in a float epilogue: logic, bits, and results that are no numbers."""
-    others = set(["And", "Or", "Xor", "Not", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"])
-    others |= {"IsInf", "IsNaN", "Where", "Mod", "Elementwise"}
+    others = {
+        "And", "Or", "Xor", "Not", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift", "Equal", "Less",
+        "LessOrEqual", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Where", "Mod", "Elementwise",
+    }  # fmt: skip
     elementwise = {name for name, entry in registered().items() if entry.elementwise}
     assert elementwise - others == epilogue.supported_operators()

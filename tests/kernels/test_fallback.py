@@ -103,7 +103,9 @@ CASES: list[tuple[str, str, list[Any], list[int], list[int], int, dict[str, Any]
 """(id, operator, operands, static ones, other constants, number of results, attributes)"""
 
 
-def case(op: str, *arrays: Any, static: Sequence[int] = (), constant: Sequence[int] = (), outputs: int = 1, **attributes: Any) -> None:
+def case(
+    op: str, *arrays: Any, static: Sequence[int] = (), constant: Sequence[int] = (), outputs: int = 1, **attributes: Any
+) -> None:
     CASES.append((f"{op}-{len(CASES)}", op, list(arrays), list(static), list(constant), outputs, attributes))
 
 
@@ -207,7 +209,10 @@ case("Conv", X, floats(4, 3, 3, 3), pads=[1, 1, 1, 1], dilations=[2, 1])
 case("Conv", X, floats(4, 3, 2, 2), auto_pad="SAME_UPPER", strides=[2, 2])
 case("Conv", floats(1, 2, 4, 5, 6), floats(3, 2, 2, 3, 2), floats(3), constant=[1, 2])
 case("ConvTranspose", floats(1, 2, 5), floats(2, 3, 3), strides=[2], pads=[1, 1], output_padding=[1])
-case("ConvTranspose", floats(1, 4, 3, 4), floats(4, 2, 3, 2), floats(4), group=2, strides=[2, 3], pads=[1, 0, 0, 1], constant=[1, 2])
+case(
+    "ConvTranspose", floats(1, 4, 3, 4), floats(4, 2, 3, 2), floats(4), constant=[1, 2], group=2, strides=[2, 3],
+    pads=[1, 0, 0, 1],
+)
 case("ConvTranspose", floats(1, 2, 3, 3), floats(2, 2, 3, 3), strides=[3, 2], output_shape=[10, 8])
 case("ConvTranspose", floats(1, 1, 2, 3, 3), floats(1, 2, 2, 2, 2), strides=[2, 1, 1])
 # Pools
@@ -231,7 +236,9 @@ for _attributes in (
 case("Resize", X, None, None, i64(2, 3, 3, 10), static=[3], mode="linear")
 
 
-@pytest.mark.parametrize(("op", "arrays", "static", "constant", "outputs", "attributes"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("op", "arrays", "static", "constant", "outputs", "attributes"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_kernel_computes_the_operator(
     op: str, arrays: list[Any], static: list[int], constant: list[int], outputs: int, attributes: dict[str, Any]
 ) -> None:

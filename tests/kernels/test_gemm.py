@@ -43,7 +43,11 @@ def test_epilogues(rows):
 
 @pytest.mark.parametrize("rows", [1, 7])
 def test_without_bias(rows):
-    check(workload(rows, 20, 18, "Relu(Add(acc, r0))", bias=False, extras=[((18,), True)]), find_target("host"), lambda acc, r: np.maximum(acc + r, 0))
+    check(
+        workload(rows, 20, 18, "Relu(Add(acc, r0))", bias=False, extras=[((18,), True)]),
+        find_target("host"),
+        lambda acc, r: np.maximum(acc + r, 0),
+    )
 
 
 def test_every_configuration_computes_the_same():
@@ -60,7 +64,12 @@ def test_large_layers_use_threads():
 def test_refuses_what_it_cannot_compute():
     target = find_target("host")
     assert not FullyConnected().serves(workload(4, 8, 8, "Add(acc, r0)", extras=[((4, 1), False)]), target)
-    free = Workload("FusedGemm", (Operand((4, 8), "float32"), Operand((8, 8), "float32")), (Operand((4, 8), "float32"),), attributes(epilogue="acc"))
+    free = Workload(
+        "FusedGemm",
+        (Operand((4, 8), "float32"), Operand((8, 8), "float32")),
+        (Operand((4, 8), "float32"),),
+        attributes(epilogue="acc"),
+    )
     assert not FullyConnected().serves(free, target)
 
 

@@ -18,10 +18,12 @@ def pool(target, op, shape, kernel, strides=(1, 1), pads=(0, 0, 0, 0), dilations
         room = shape[2 + axis] + pads[axis] + pads[axis + 2] - (kernel[axis] - 1) * dilations[axis] - 1
         size = -(-room // strides[axis]) + 1 if ceil else room // strides[axis] + 1
         spatial.append(size - (ceil and (size - 1) * strides[axis] >= shape[2 + axis] + pads[axis]))
-    options = dict(kernel_shape=kernel, strides=strides, pads=pads, ceil_mode=int(ceil))
-    options |= dict(dilations=dilations) if op == "MaxPool" else dict(count_include_pad=include)
+    options = {"kernel_shape": kernel, "strides": strides, "pads": pads, "ceil_mode": int(ceil)}
+    options |= {"dilations": dilations} if op == "MaxPool" else {"count_include_pad": include}
     x = Operand(shape, "float32", vectors(target, top=1, left=2, bottom=1, right=1))
-    return Workload(op, (x,), (Operand((*shape[:2], *spatial), "float32", vectors(target, left=1, bottom=2)),), attributes(**options))
+    return Workload(
+        op, (x,), (Operand((*shape[:2], *spatial), "float32", vectors(target, left=1, bottom=2)),), attributes(**options)
+    )
 
 
 def reference(work, x):
@@ -31,7 +33,9 @@ def reference(work, x):
     dilation_y, dilation_x = options.get("dilations", (1, 1))
     top, left, bottom, right = options["pads"]
     beyond_y, beyond_x = kernel_y * dilation_y + stride_y, kernel_x * dilation_x + stride_x
-    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom + beyond_y), (left, right + beyond_x)), constant_values=np.nan)
+    padded = np.pad(
+        x.astype(np.float64), ((0, 0), (0, 0), (top, bottom + beyond_y), (left, right + beyond_x)), constant_values=np.nan
+    )
     counted = np.zeros(padded.shape[2:])
     if options.get("count_include_pad"):
         counted[: top + x.shape[2] + bottom, : left + x.shape[3] + right] = 1
@@ -51,16 +55,16 @@ def reference(work, x):
 
 
 CASES = {
-    "ResNet stem": dict(shape=(1, 35, 11, 13), kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
-    "VGG": dict(shape=(2, 16, 8, 12), kernel=(2, 2), strides=(2, 2)),
-    "Inception": dict(shape=(1, 20, 7, 9), kernel=(3, 3), pads=(1, 1, 1, 1)),
-    "ceil": dict(shape=(1, 16, 10, 13), kernel=(3, 3), strides=(2, 2), ceil=True),
-    "ceil beyond pads": dict(shape=(1, 16, 9, 8), kernel=(3, 3), strides=(3, 2), pads=(1, 0, 0, 1), ceil=True),
-    "all clipped": dict(shape=(1, 7, 3, 2), kernel=(5, 4), pads=(2, 2, 2, 1)),
-    "wide kernel": dict(shape=(1, 16, 12, 14), kernel=(2, 11), pads=(0, 3, 1, 0)),
-    "one row": dict(shape=(1, 16, 1, 9), kernel=(1, 3), strides=(1, 2)),
-    "long run": dict(shape=(1, 16, 3, 40), kernel=(2, 3), pads=(0, 1, 0, 1)),
-}  # fmt: skip
+    "ResNet stem": {"shape": (1, 35, 11, 13), "kernel": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)},
+    "VGG": {"shape": (2, 16, 8, 12), "kernel": (2, 2), "strides": (2, 2)},
+    "Inception": {"shape": (1, 20, 7, 9), "kernel": (3, 3), "pads": (1, 1, 1, 1)},
+    "ceil": {"shape": (1, 16, 10, 13), "kernel": (3, 3), "strides": (2, 2), "ceil": True},
+    "ceil beyond pads": {"shape": (1, 16, 9, 8), "kernel": (3, 3), "strides": (3, 2), "pads": (1, 0, 0, 1), "ceil": True},
+    "all clipped": {"shape": (1, 7, 3, 2), "kernel": (5, 4), "pads": (2, 2, 2, 1)},
+    "wide kernel": {"shape": (1, 16, 12, 14), "kernel": (2, 11), "pads": (0, 3, 1, 0)},
+    "one row": {"shape": (1, 16, 1, 9), "kernel": (1, 3), "strides": (1, 2)},
+    "long run": {"shape": (1, 16, 3, 40), "kernel": (2, 3), "pads": (0, 1, 0, 1)},
+}
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -19,10 +19,21 @@ def values(shape, dtype):
 
 HALO = Halo(1, 2, 0, 3)
 PAIRS = [
-    (None, Layout(16)), (Layout(16), None), (Layout(), Layout(4, HALO)), (Layout(4, HALO), Layout()), (Layout(8), Layout(16, HALO)),
-    (Layout(16, HALO), Layout(8)), (Layout(8), Layout(8, HALO)), (Layout(16, HALO), Layout(16)), (Layout(1, HALO), None),
-    (None, Layout(1, HALO)), (Layout(4), Layout(4)), (None, None), (Layout(8, HALO), Layout(1, Halo(1, 1, 1, 1))), (Layout(16), Layout(8)),
-]  # fmt: skip
+    (None, Layout(16)),
+    (Layout(16), None),
+    (Layout(), Layout(4, HALO)),
+    (Layout(4, HALO), Layout()),
+    (Layout(8), Layout(16, HALO)),
+    (Layout(16, HALO), Layout(8)),
+    (Layout(8), Layout(8, HALO)),
+    (Layout(16, HALO), Layout(16)),
+    (Layout(1, HALO), None),
+    (None, Layout(1, HALO)),
+    (Layout(4), Layout(4)),
+    (None, None),
+    (Layout(8, HALO), Layout(1, Halo(1, 1, 1, 1))),
+    (Layout(16), Layout(8)),
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)

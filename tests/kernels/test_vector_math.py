@@ -27,7 +27,9 @@ def operands(name: str) -> int:
     return 2 if name == "power" else 1
 
 
-def primitive(symbol: str, emit: Callable[..., object], target: Target, count: int, arity: int, kind: str = "float32") -> PrimFunc:
+def primitive(
+    symbol: str, emit: Callable[..., object], target: Target, count: int, arity: int, kind: str = "float32"
+) -> PrimFunc:
     """A function that applies an emitter to ``count`` elements."""
     done: list[PrimFunc] = []
     lanes = target.isa.lanes
@@ -125,8 +127,8 @@ def test_zero_keeps_its_sign(name: str) -> None:
 @pytest.mark.parametrize("target_name", ["host", "host:generic"])
 def test_doubles_are_within_two_units(emit: Callable[..., object], meaning: Callable[..., np.ndarray], target_name: str) -> None:
     generator = np.random.default_rng(0)
-    xs = np.concatenate([generator.uniform(-750, 720, 20000), generator.uniform(0, 4, 20000), 10.0 ** generator.uniform(-320, 308, 20000)])
-    xs = np.resize(np.concatenate([xs, [0.0, np.inf, -np.inf, np.nan, 5e-324]]), 60032)
+    ranges = [generator.uniform(-750, 720, 20000), generator.uniform(0, 4, 20000), 10.0 ** generator.uniform(-320, 308, 20000)]
+    xs = np.resize(np.concatenate([*ranges, [0.0, np.inf, -np.inf, np.nan, 5e-324]]), 60032)
     target = find_target(target_name)
     body = primitive("double", emit, target, xs.size, 1, "float64")
     y = tvm.runtime.tensor(np.zeros(xs.size))

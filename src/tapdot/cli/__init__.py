@@ -1,4 +1,4 @@
-"""The command line. Each command is a thin layer over the public functions; results go to stdout, progress and errors to stderr."""
+"""The command line: a thin layer over the public functions. Results go to stdout, progress and errors to stderr."""
 
 from tapdot.cli.main import main
 

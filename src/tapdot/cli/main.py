@@ -231,7 +231,9 @@ def inspect(
 
 
 @app.command()
-def devices(targets: Annotated[bool, typer.Option("--targets", help="List targets instead.")] = False, as_json: JsonOption = False) -> None:
+def devices(
+    targets: Annotated[bool, typer.Option("--targets", help="List targets instead.")] = False, as_json: JsonOption = False
+) -> None:
     """Lists what is reachable from here."""
     from tapdot.cli.tables import device_table, target_table
 
@@ -273,7 +275,7 @@ def _check_writable(path: Path) -> None:
     from tapdot.compiler.errors import TapdotError
 
     if not path.parent.is_dir():
-        raise TapdotError(f"The folder {path.parent} for the output {path.name} does not exist; create it or choose another place.")
+        raise TapdotError(f"There is no folder {path.parent} for the output {path.name}; create it or choose another place.")
     if path.is_dir():
         raise TapdotError(f"The output {path} is a folder; give the name of a file in it.")
     if not os.access(path.parent, os.W_OK):

@@ -18,7 +18,9 @@ ShapeOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PASS.OPTION=VALUE", help="Sets an option of a pass; may be repeated.")
 ]
-DumpOption = Annotated[Path | None, typer.Option("--dump", metavar="DIR", help="Writes the graph after every pass to this folder.")]
+DumpOption = Annotated[
+    Path | None, typer.Option("--dump", metavar="DIR", help="Writes the graph after every pass to this folder.")
+]
 CheckOption = Annotated[bool, typer.Option("--check", help="Runs the reference before and after every pass and compares.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads the kernels may use.")]
 RunsOption = Annotated[int, typer.Option("--runs", min=1, help="Timed inferences.")]

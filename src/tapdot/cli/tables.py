@@ -13,6 +13,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
+    from tapdot.runtime.doctor import Step
     from tapdot.runtime.measure import Measurement
 
 MEBI = 2**20
@@ -38,8 +39,8 @@ def package_summary(package: Package, path: Path) -> str:
     """One line about a package just written, and one for what did not get a fast kernel."""
     program = package.program
     lines = [
-        f"Wrote {path} ({path.stat().st_size / MEBI:.1f} MiB): {package.name} for {package.target.name}, {len(program.calls)} kernels, "
-        f"{sum(call.macs for call in program.calls) / 1e9:.3f} GMAC, arena {program.arena_bytes / MEBI:.1f} MiB."
+        f"Wrote {path} ({path.stat().st_size / MEBI:.1f} MiB): {package.name} for {package.target.name}, {len(program.calls)} "
+        f"kernels, {sum(call.macs for call in program.calls) / 1e9:.3f} GMAC, arena {program.arena_bytes / MEBI:.1f} MiB."
     ]
     slow = [call.node for call in program.calls if not call.fast]
     if slow:
@@ -76,20 +77,23 @@ def target_table() -> Rows:
     targets = [find_target(name) for name in target_names()]
     return Rows(
         [
-            {"target": target.name, "processor": target.cpu, "instructions": target.isa.name, "features": " ".join(target.features)}
+            {
+                "target": target.name,
+                "processor": target.cpu,
+                "instructions": target.isa.name,
+                "features": " ".join(target.features),
+            }
             for target in targets
         ]
     )
 
 
-def print_steps(steps: Sequence[Any], console: Console) -> None:
-    """Steps of an examination; the remedy stands under the one that failed."""
+def print_steps(steps: Sequence[Step], console: Console) -> None:
+    """Steps of an examination, a line each; the one that failed is the last, and its line says what to do."""
     for step in steps:
         console.print(f"{'ok    ' if step.passed else 'FAILED'}  {step.name}: {step.detail}", markup=False, soft_wrap=True)
-        if not step.passed and step.remedy:
-            console.print(f"        {step.remedy}", markup=False, soft_wrap=True)
 
 
-def steps_json(steps: Sequence[Any]) -> list[dict[str, Any]]:
+def steps_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """The same as plain data."""
     return [dataclasses.asdict(step) for step in steps]

@@ -183,6 +183,12 @@ def test_modules_that_cannot_be_imported(module: nn.Module, inputs: torch.Tensor
         import_torch(module, inputs)
 
 
+def test_a_program_exported_in_training_mode_is_refused(small: Small) -> None:
+    program = torch.export.export(small.train(), (IMAGE,))
+    with pytest.raises(ModelError, match=r"exported in training mode.*export module.eval\(\)"):
+        import_torch(program)
+
+
 def test_weights_that_are_not_finite(small: Small) -> None:
     with torch.no_grad():
         small.conv.weight[0, 0, 0, 0] = torch.nan

@@ -27,9 +27,7 @@ def test_a_line_names_a_device(line: str, kind: type, name: str, emulated: bool)
     assert type(device) is kind and (device.line, device.emulated) == (name, emulated)
 
 
-@pytest.mark.parametrize(
-    "line", ["", "phone", "rpc://", "rpc://phone", "rpc://phone:", "rpc://:1", "emulated:", "host:1", "adb:x y"]
-)
+@pytest.mark.parametrize("line", ["", "phone", "rpc://", "rpc://phone", "rpc://phone:", "rpc://:1", "emulated:", "host:1"])
 def test_another_line_is_refused_with_the_forms_there_are(line: str) -> None:
     with pytest.raises(DeviceError, match=r"names no device.*host, emulated\[:CPU\], rpc://HOST:PORT"):
         connect(line)

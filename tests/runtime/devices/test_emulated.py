@@ -76,11 +76,11 @@ def test_damaged_weights_are_refused_before_they_are_stored(tmp_path: Path) -> N
 
 @pytest.mark.emulated
 def test_an_unknown_cpu_is_a_sentence() -> None:
-    with pytest.raises(DeviceError, match="The agent did not start: .*"):
+    with pytest.raises(DeviceError, match=r"The agent did not start: .+"):
         connect("emulated:pentium").open()
 
 
 def test_a_missing_emulator_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(DeviceError, match="qemu-aarch64, which is not installed. Run: apt install qemu-user"):
+    with pytest.raises(DeviceError, match=r"qemu-aarch64, which is not installed\. Run: apt install qemu-user"):
         connect("emulated").open()

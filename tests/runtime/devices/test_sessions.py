@@ -69,7 +69,7 @@ def test_a_session(any_device: Device, library: Path, tmp_path: Path) -> None:
             session.load_library(broken)
         with pytest.raises((DeviceError, AttributeError), match="nowhere"):
             session.call(module, "nowhere", [])
-        with pytest.raises(DeviceError, match=f"Running {SYMBOL} failed on {any_device.line}: .*"):
+        with pytest.raises((DeviceError, TypeError), match=SYMBOL):
             session.call(module, SYMBOL, [x])
         session.call(module, SYMBOL, [x, y])  # none of that ended the session
         session.close()
