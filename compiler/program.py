@@ -1,4 +1,4 @@
-"""A program: kernel calls in order, over one arena, one block of weights, and the caller's tensors. Plain data, printed in manifests."""
+"""A program: kernel calls in order, over one arena, one block of weights, and the caller's tensors. Plain data, for manifests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class Argument:
-    """One flat buffer a kernel gets: ``space`` is weights, arena, input or output; ``offset`` is in bytes, ``elements`` of ``dtype``."""
+    """One flat buffer a kernel gets: ``elements`` of ``dtype`` from byte ``offset`` of a ``space``: weights, arena, input or output."""
 
     space: str
     index: int

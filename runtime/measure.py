@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tapdot.compiler.errors import DeviceError
 from tapdot.compiler.package import Package
 from tapdot.compiler.pipeline import relative_error, seeded_inputs
 from tapdot.runtime.devices.base import DeviceInformation, Session
-from tapdot.runtime.program import LoadedProgram
+from tapdot.runtime.program import LoadedProgram, check_inputs
 from tapdot.runtime.verify import WHOLE_TOLERANCE, flat_in_layout, reference_values
 
 MEBI = 2**20
@@ -21,6 +22,9 @@ WARM_UP_WINDOW = 5
 WARM_UP_SPREAD = 0.05
 WARM_UP_LIMIT = 60
 """Warm-up ends when the last ``WINDOW`` runs lie within ``SPREAD`` of each other, or after ``LIMIT`` runs."""
+
+TIMED_STRETCH = 2e-4
+"""Seconds; a kernel alone is called as often as fills this, because reading the clock takes part of a microsecond."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class Measurement:
             )
             return f"{self.name} on {self.device} (emulated, so no latency): {count}, {memory}"
         return (
-            f"{self.name} on {self.device}: {self.median * 1e3:.3f} ms median of {len(self.times)} runs, spread {self.spread:.1%}, "
-            f"{self.threads} thread{'s' if self.threads > 1 else ''}, {memory}"
+            f"{self.name} on {self.device}: {self.median * 1e3:.3f} ms median of {len(self.times)} runs, "
+            f"spread {self.spread:.1%}, {self.threads} thread{'s' if self.threads > 1 else ''}, {memory}"
         )
 
 
@@ -131,6 +135,7 @@ def measure(
     """
     graph = package.graph
     inputs = seeded_inputs(graph, seed) if inputs is None else inputs
+    check_inputs(package, inputs)
     session.set_threads(threads)
     loaded = LoadedProgram(session, package)
     values = reference_values(graph, inputs)
@@ -144,8 +149,8 @@ def measure(
     )
     if not error <= WHOLE_TOLERANCE:
         raise DeviceError(
-            f"The answer on {session.line} differs from the reference by {error:.3g} of its largest magnitude, where {WHOLE_TOLERANCE:.0e} is "
-            f"allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} --device {session.line}"
+            f"The answer on {session.line} differs from the reference by {error:.3g} of its largest magnitude, where "
+            f"{WHOLE_TOLERANCE:.0e} is allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} --device {session.line}"
         )
     information = session.information()
     times: tuple[float, ...] = ()
@@ -186,12 +191,18 @@ def _warm_up(loaded: LoadedProgram, inputs: Mapping[str, np.ndarray]) -> None:
             return
 
 
+def _calls_to_time(seconds: float) -> int:
+    """How many calls of that length make one stretch a clock reads well."""
+    return max(1, math.ceil(TIMED_STRETCH / max(seconds, 1e-9)))
+
+
 def _profile(loaded: LoadedProgram, values: Mapping[str, np.ndarray], runs: int) -> tuple[KernelTime, ...]:
     """Every kernel timed alone, on the reference's inputs."""
     graph = loaded.package.graph
     found = []
     for call in loaded.program.calls:
         flats = [flat_in_layout(values[name], graph.type(name)) for name in call.inputs]
-        found.append((call, statistics.median(loaded.time_kernel(call, flats, 1, runs))))
-    total = sum(seconds for _, seconds in found)
+        number = _calls_to_time(min(loaded.time_kernel(call, flats, 1, 3)))
+        found.append((call, statistics.median(loaded.time_kernel(call, flats, number, runs))))
+    total = sum(seconds for _, seconds in found) or 1.0
     return tuple(KernelTime(call.node, call.family, call.fast, seconds, seconds / total, call.macs) for call, seconds in found)

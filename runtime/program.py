@@ -15,7 +15,7 @@ from tapdot.runtime.devices.base import Session
 
 DIRTY = 0xA5
 NOT_NUMBERS = 0xFF
-"""Bytes that memory is filled with before a kernel may write it: small floats, and NaN. What reads a byte that nobody wrote shows itself."""
+"""Bytes that memory is filled with before a kernel may write it, small floats and NaN: what reads them shows itself."""
 
 
 class LoadedProgram:
@@ -78,7 +78,7 @@ def filled(shape: tuple[int, ...], dtype: str, byte: int) -> np.ndarray:
 
 
 def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The arrays in the program's order; raises InputError naming the input that is missing, unknown, or of another shape or type."""
+    """The arrays in the program's order; raises InputError naming what is missing, unknown, or of another shape or type."""
     expected = package.program.inputs
     known = {tensor.name for tensor in expected}
     for name in inputs:
@@ -91,7 +91,8 @@ def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.
         array = np.asarray(inputs[tensor.name])
         if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
             raise InputError(
-                f"Expected {tensor.dtype}{list(tensor.shape)} for the input {tensor.name!r}, found {array.dtype.name}{list(array.shape)}."
+                f"Expected {tensor.dtype}{list(tensor.shape)} for the input {tensor.name!r}, found "
+                f"{array.dtype.name}{list(array.shape)}."
             )
         arrays.append(array)
     return arrays
@@ -103,7 +104,8 @@ def _check_fits(session: Session, package: Package) -> None:
     if information.architecture != package.target.architecture:
         raise DeviceError(
             f"The package is for {package.target.architecture} (target {package.target.name}), and the device {session.line} is "
-            f"{information.architecture}. Compile the model for this device, for example with --target {_suggest(information.architecture)}."
+            f"{information.architecture}. Compile the model for this device, for example with --target "
+            f"{_suggest(information.architecture)}."
         )
 
 

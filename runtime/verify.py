@@ -18,7 +18,7 @@ from tapdot.compiler.program import KernelCall
 from tapdot.compiler.types import TensorType
 from tapdot.kernels.layout import Layout
 from tapdot.runtime.devices.base import Session
-from tapdot.runtime.program import DIRTY, NOT_NUMBERS, LoadedProgram
+from tapdot.runtime.program import DIRTY, NOT_NUMBERS, LoadedProgram, check_inputs
 
 KERNEL_TOLERANCE = 1e-4
 WHOLE_TOLERANCE = 1e-3
@@ -63,6 +63,7 @@ class Verification:
             "device": self.device,
             "passed": self.passed,
             "repeatable": self.repeatable,
+            "first_differing": self.first_differing.node if self.first_differing else None,
             "outputs": dict(self.outputs),
             "kernels": [dataclasses.asdict(result) for result in self.kernels],
         }
@@ -77,14 +78,14 @@ class Verification:
             )
         if (first := self.first_differing) is not None:
             return (
-                f"FAILED on {self.device}: the kernel of {first.node!r} ({first.family}) is the first that differs, by {first.error:.3g} "
-                f"of the reference's largest magnitude where {KERNEL_TOLERANCE:.0e} is allowed"
+                f"FAILED on {self.device}: the kernel of {first.node!r} ({first.family}) is the first that differs, by "
+                f"{first.error:.3g} of the reference's largest magnitude where {KERNEL_TOLERANCE:.0e} is allowed"
             )
         if not self.repeatable:
             return f"FAILED on {self.device}: two runs gave different bytes, so some kernel reads memory that nobody wrote"
         return (
-            f"FAILED on {self.device}: every kernel is right alone, but the whole differs by {whole:.3g} where {WHOLE_TOLERANCE:.0e} is "
-            "allowed"
+            f"FAILED on {self.device}: every kernel is right alone, but the whole differs by {whole:.3g} where "
+            f"{WHOLE_TOLERANCE:.0e} is allowed"
         )
 
 
@@ -92,6 +93,7 @@ def verify(session: Session, package: Package, inputs: Mapping[str, np.ndarray] 
     """Compares a package with its reference on a device; ``inputs`` default to seeded ones."""
     graph = package.graph
     inputs = seeded_inputs(graph, seed) if inputs is None else inputs
+    check_inputs(package, inputs)
     values = reference_values(graph, inputs)
     loaded = LoadedProgram(session, package)
     kernels = tuple(_verify_kernel(loaded, graph, call, values) for call in loaded.program.calls)

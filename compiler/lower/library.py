@@ -70,6 +70,6 @@ def link(objects: list[Path], target: Target, aliases: Mapping[str, str] | None 
     if foreign := [symbol for symbol in undefined_symbols(library) if not symbol.startswith(ALLOWED_SYMBOLS)]:
         raise TapdotError(
             f"The kernels for {target.name} need {', '.join(foreign)}, which a device may not have: a library may leave to its "
-            f"loader only names that begin with {', '.join(ALLOWED_SYMBOLS)}. This is a defect of the kernel family that needs it."
+            f"loader only names that begin with {', '.join(ALLOWED_SYMBOLS)}. This is a defect of a kernel family."
         )
     return library
