@@ -12,8 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
+import tapdot.kernels
 from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.files import write_bytes
@@ -31,10 +33,11 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
     """The shared library of a program, built from cached parts where they are there; the path lies in the cache."""
     text = repr([(call.symbol, call.arguments) for call in program.calls]) + repr((program.inputs, program.outputs))
     text += repr((program.arena_bytes, program.weights_bytes, sorted(target.json().items(), key=str), SUPPORTED_TVM))
+    text += generator_digest()
     path = cache_directory() / "libraries" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
     if path.is_file():
         return path
-    folder = cache_directory() / "objects"
+    folder = cache_directory() / "objects" / generator_digest()
     folder.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     objects = {symbol: folder / f"{symbol}.o" for symbol in builders}
@@ -50,6 +53,14 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
         entry.write_bytes(object_code({ENTRY: entry_function(program)}, target.llvm()))
         write_bytes(path, link([entry, *objects.values()], target, aliases(program)))
     return path
+
+
+@cache
+def generator_digest() -> str:
+    """A name for the code that generates code: cached objects of another state of it are never used."""
+    folders = (Path(tapdot.kernels.__file__).parent, Path(__file__).parent)
+    sources = sorted(source for folder in folders for source in folder.rglob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 def link(objects: list[Path], target: Target, aliases: Mapping[str, str] | None = None) -> bytes:

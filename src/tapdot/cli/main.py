@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -269,6 +270,29 @@ def doctor(device: DeviceOption = "host", as_json: JsonOption = False) -> None:
         print_steps(steps, Console(highlight=False))
     if not all(step.passed for step in steps):
         raise SystemExit(1)
+
+
+@app.command()
+def bundle(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
+    architecture: Annotated[str, typer.Option("--architecture", help="aarch64 or x86_64: the processor of the device.")] = "aarch64",
+) -> None:
+    """Writes everything the agent needs on a device into a folder, and says how to start it there."""
+    from tapdot.compiler.errors import TapdotError
+    from tapdot.runtime.bundle import build_bundle
+
+    if architecture not in ("aarch64", "x86_64"):
+        raise typer.BadParameter(f"expected aarch64 or x86_64, found {architecture!r}", param_hint="--architecture")
+    if folder.exists():
+        raise TapdotError(f"{folder} exists already; give the name of a folder to make.")
+    _check_writable(folder)
+    with progress.status(f"Building the agent for {architecture}"):
+        built = build_bundle(architecture)
+    shutil.copytree(built.directory, folder)
+    start = " ".join(part.replace(str(built.directory), ".") for part in built.command("tapdot-agent"))
+    typer.echo(f"Copy {folder} to the device, then there: cd {folder.name} && TAPDOT_KEY=SECRET {start} --port 9190")
+    typer.echo("Here: ssh -N -L 9190:127.0.0.1:9190 DEVICE, or adb forward tcp:9190 tcp:9190")
+    typer.echo("Then: TAPDOT_KEY=SECRET tapdot doctor --device rpc://127.0.0.1:9190")
 
 
 @app.callback(invoke_without_command=True)
