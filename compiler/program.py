@@ -16,7 +16,10 @@ WEIGHTS = "weights"
 
 @dataclass(frozen=True)
 class Argument:
-    """One flat buffer a kernel gets: ``elements`` of ``dtype`` from byte ``offset`` of a ``space``: weights, arena, input or output."""
+    """One flat buffer a kernel gets: ``elements`` of ``dtype`` from byte ``offset`` of its space.
+
+    ``space`` is weights, arena, input or output, and ``index`` says which of the inputs or outputs.
+    """
 
     space: str
     index: int

@@ -150,7 +150,8 @@ def measure(
     if not error <= WHOLE_TOLERANCE:
         raise DeviceError(
             f"The answer on {session.line} differs from the reference by {error:.3g} of its largest magnitude, where "
-            f"{WHOLE_TOLERANCE:.0e} is allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} --device {session.line}"
+            f"{WHOLE_TOLERANCE:.0e} is allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} "
+            f"--device {session.line}"
         )
     information = session.information()
     times: tuple[float, ...] = ()

@@ -41,8 +41,8 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or what those hold, loaded.
 
     ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are
-    lines such as ``fuse.max_operators=8``, for any pass; ``dump`` is a folder for the graph after every pass; ``check`` compares the
-    reference's answers before and after every pass. Raises TapdotError for anything the user can act on.
+    lines such as ``fuse.max_operators=8``, for any pass; ``dump`` is a folder for the graph after every pass; ``check`` compares
+    the reference's answers before and after every pass. Raises TapdotError for anything the user can act on.
     """
     target = _target(target)
     phases = configure((*find_recipe(recipe), pipeline.Phase("layout", (AssignLayouts(target),))), settings)

@@ -1,0 +1,134 @@
+"""Layouts: blocks and halos by what kernels read and write, copies only where two cannot agree."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tapdot.compiler.graph import Graph
+from tapdot.compiler.pipeline import Notes, relative_error
+from tapdot.compiler.workloads import VIEWS, workload_of
+from tapdot.kernels.layout import Halo, Layout
+from tapdot.kernels.registry import select
+from tapdot.kernels.target import find_target
+from tapdot.passes.assign_layouts import AssignLayouts, is_channel_concat
+from tests.passes.before_and_after import answers
+from tests.passes.before_and_after import graph as parse
+from tests.passes.physical_graphs import FOUR_LANES, SIXTEEN_LANES, convolution, network, physical
+from tests.random_graphs import graphs
+
+quick = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+INPUT = "input %x: float32[1,16,8,8]"
+
+
+def copies(model: Graph) -> list[str]:
+    return [node.name for node in model.nodes if node.op == "Relayout"]
+
+
+def test_the_border_of_a_reader_is_part_of_the_writers_buffer() -> None:
+    model = physical(network(INPUT, convolution("a", "x", (16, 16), 8), convolution("b", "a", (16, 16), 8), "return %b"))
+    layout = model.type("a").layout
+    assert layout is not None
+    assert layout.channel_block == 16
+    assert layout.halo.covers(Halo(1, 1, 0, 0))
+    assert not [name for name in copies(model) if name.startswith("a.")]
+
+
+def test_what_the_caller_gives_and_takes_is_row_major() -> None:
+    model = physical(network(INPUT, convolution("a", "x", (16, 16), 8), "return %a"))
+    assert model.type("x").layout is None
+    (result,) = model.outputs
+    layout = model.type(result).layout
+    assert layout is None or layout.is_dense_order(model.type(result).shape)
+
+
+def test_readers_that_want_the_same_share_one_copy() -> None:
+    model = physical(
+        network(
+            INPUT,
+            convolution("a", "x", (16, 16), 8),
+            convolution("b", "x", (16, 16), 8),
+            "%s: float32[1,16,8,8] = Add(%a, %b)",
+            "return %s",
+        )
+    )
+    assert len([name for name in copies(model) if name.startswith("x.")]) == 1
+
+
+def test_every_copy_is_a_remark() -> None:
+    model = parse(network(INPUT, convolution("a", "x", (16, 16), 8), "return %a"))
+    notes = Notes()
+    fused = physical(model)
+    AssignLayouts(find_target(SIXTEEN_LANES)).run(model, notes)
+    assert len(notes.lines) == len(copies(fused)) > 0
+    assert "'x' is copied from row-major" in notes.lines[0]
+
+
+@pytest.mark.parametrize(("channels", "shared"), [((16, 32, 8), True), ((8, 16, 16), False)])
+def test_branches_of_whole_blocks_share_the_layout_of_their_concatenation(channels: tuple[int, ...], shared: bool) -> None:
+    total = sum(channels)
+    branches = [convolution(f"b{index}", "x", (16, count), 8) for index, count in enumerate(channels)]
+    names = ", ".join(f"%b{index}" for index in range(len(channels)))
+    model = physical(
+        network(
+            INPUT,
+            *branches,
+            f"%all: float32[1,{total},8,8] = Concat({names}) {{axis=1}}",
+            convolution("y", "all", (total, 16), 8),
+            "return %y",
+        )
+    )
+    (concat,) = [node for node in model.nodes if node.op == "Concat"]
+    layouts = {model.type(name).layout for name in (*concat.inputs, concat.output)}
+    assert (len(layouts) == 1 and layouts != {None}) == shared
+
+
+def test_a_view_reads_row_major_and_dense_order_counts_as_such() -> None:
+    model = physical(
+        network(
+            INPUT,
+            convolution("a", "x", (16, 16), 8),
+            "%g: float32[1,16,1,1] = GlobalAveragePool(%a)",
+            "%f: float32[1,16] = Flatten(%g) {axis=1}",
+            "return %f",
+        )
+    )
+    assert not [name for name in copies(model) if name.startswith("g.")]
+    spread = physical(network(INPUT, convolution("a", "x", (16, 16), 8), "%f: float32[1,1024] = Flatten(%a) {axis=1}", "return %f"))
+    layout = spread.type("a").layout
+    assert layout is None or [name for name in copies(spread) if name.startswith("a.")]
+
+
+def test_each_output_is_a_buffer_of_its_own() -> None:
+    model = physical("input %x: float32[1,4]\n%y: float32[1,4] = Relu(%x)\nreturn %y, %y, %x")
+    assert len(set(model.outputs)) == 3
+    assert not set(model.outputs) & set(model.inputs)
+
+
+@quick
+@given(graphs())
+@pytest.mark.parametrize("target", [FOUR_LANES, SIXTEEN_LANES])
+def test_every_kernel_reads_what_it_can_and_the_answer_stays(target: str, graph: Graph) -> None:
+    model = physical(graph, target).verify()
+    for expected, found in zip(answers(graph), answers(model), strict=True):
+        assert relative_error(expected, found) <= 1e-4
+    processor = find_target(target)
+    for node in model.nodes:
+        if node.op in VIEWS:
+            assert all(_dense(model, name) for name in (node.inputs[0], node.output))
+        elif not (is_channel_concat(model, node) and model.type(node.output).layout is not None):
+            ports = select(workload_of(model, node), processor).ports(workload_of(model, node), processor)
+            for name, port in zip(node.inputs, ports.inputs, strict=False):
+                if name and name not in model.constants and port is not None:
+                    layout = model.type(name).layout
+                    if port.blocks:
+                        assert (layout or Layout()).channel_block in port.blocks
+                        assert (layout or Layout()).halo.covers(port.halo)
+                    else:
+                        assert _dense(model, name)
+    assert all(_dense(model, name) for name in (*model.inputs, *model.outputs))
+
+
+def _dense(model: Graph, name: str) -> bool:
+    kind = model.type(name)
+    return kind.layout is None or kind.layout.is_dense_order(kind.shape)
