@@ -19,7 +19,7 @@ from benchmarks import machine
 from tapdot.kernels import emit
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.target import Target, find_target
-from tapdot.kernels.tvm_adapter import PrimFunc, codegen, function, tvm
+from tapdot.kernels.tvm_adapter import PrimFunc, build, codegen, function, tvm
 
 CHAINS = 12
 """Two pipelines of at most six cycles; two operands beside them still fit sixteen registers."""
@@ -157,7 +157,7 @@ def prepare_limits(threads: int) -> list[Limit]:
 
     def compiled(kernel: PrimFunc, *arrays: np.ndarray) -> Callable[[], None]:
         symbol = str(kernel.attrs["global_symbol"])
-        module = tvm.tirx.build(tvm.IRModule({symbol: kernel}), target=tvm.target.Target(target.llvm()))
+        module = build({symbol: kernel}, target.llvm())
         entry, arguments = module[symbol], [tvm.runtime.tensor(array) for array in arrays]
         return lambda: entry(*arguments)
 

@@ -1,4 +1,4 @@
-"""The folder where tapdot keeps what is slow to make again: device bundles, the instruction counter, weights of emulated devices."""
+"""Where tapdot keeps what is slow to make again: device bundles, the instruction counter, weights of emulated devices."""
 
 from __future__ import annotations
 

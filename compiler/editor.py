@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tapdot.compiler.errors import GraphError
-from tapdot.compiler.graph import Attribute, Graph, Node
+from tapdot.compiler.graph import Attribute, Graph, Node, unique_name
 from tapdot.compiler.operators import infer, lookup
 from tapdot.compiler.types import TensorType
 
@@ -160,7 +160,7 @@ class Editor:
 
     def constant(self, array: np.ndarray, name: str = "constant") -> Value:
         """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique."""
-        wish, name = name, _unique(name, self.types)
+        wish, name = name, unique_name(name, self.types)
         self._constant_wishes[name] = wish
         self.constants[name] = np.array(array, order="C", copy=None)
         self.types[name] = TensorType.of(self.constants[name])
@@ -185,7 +185,7 @@ class Editor:
             values.pop()
         known = {key: value for key, value in attributes.items() if value is not None}
         count = results or lookup(op).output_count(known)
-        outputs = [_unique(f"{name}.{index}" if index else name, self.types) for index in range(count)]
+        outputs = [unique_name(f"{name}.{index}" if index else name, self.types) for index in range(count)]
         node = Node(op, tuple(value.name if value else "" for value in values), tuple(outputs), known, name)
         kinds = infer(node, [value.type if value else None for value in values], self.constants)
         self.types.update(zip(outputs, kinds, strict=True))
@@ -276,7 +276,7 @@ class Editor:
         is_new = self._producers.get(new.name) in self._added
         if is_new or old in self.graph.outputs:
             kind = self.types[old]
-            self._rename(old, _unique(f"{old}.replaced", self.types))  # the old node gives its name away before it goes
+            self._rename(old, unique_name(f"{old}.replaced", self.types))  # the old node gives its name away before it goes
             self._rename(new.name, old)
             self._renamed[new.name] = old
             if new.type.quant is None and new.type.layout is None:
@@ -309,7 +309,7 @@ class Editor:
         for serial in reversed(self._added):
             if serial in self.nodes:
                 node = self.nodes[serial]
-                name = _unique(node.name, self._node_names)
+                name = unique_name(node.name, self._node_names)
                 self._node_names.add(name)
                 self.nodes[serial] = replace(node, name=name)
         for name, wish in self._constant_wishes.items():
@@ -396,12 +396,3 @@ class Editor:
             stuck = next(node.name for serial, node in self.nodes.items() if serial not in set(order))
             raise GraphError(f"Expected an acyclic graph after rewriting, found a cycle through node {stuck!r}; a rule is wrong.")
         return order
-
-
-def _unique(name: str, taken: Mapping[str, Any] | set[str]) -> str:
-    if name not in taken:
-        return name
-    number = 1
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"

@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             yield file
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_UMASK)
         temporary.replace(path)
     except OSError as error:
         raise TapdotError(f"Could not write {path}: {error.strerror or error}. Free space or choose another place.") from error
@@ -54,6 +54,10 @@ def make_folder(path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
+    """The permissions this process withholds. Asking sets them for a moment, which no thread that makes files may see."""
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+_UMASK = _umask()  # read while modules load: kernels are built, and written, by several threads

@@ -1,7 +1,7 @@
 """The graph: an acyclic graph of nodes with ordered operands over typed values.
 
-A graph is immutable. A pass takes one and returns another; what did not change is shared. Values are known by name, as in ONNX, so
-a graph prints, compares and travels as plain data, and an imported file reads the same after import.
+A graph is immutable. A pass takes one and returns another; what did not change is shared. Values are known by name, as in ONNX,
+so a graph prints, compares and travels as plain data, and an imported file reads the same after import.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Graph:
             view.add_node(vertex, value=name)
         for node in self.nodes:
             view.add_node(node.name, node=node)
-            source.update({output: node.name for output in node.outputs})
+            source.update(dict.fromkeys(node.outputs, node.name))
         for node in self.nodes:
             for index, name in enumerate(node.inputs):
                 if name in source:
@@ -242,10 +242,10 @@ class GraphBuilder:
 
     def fresh(self, name: str) -> str:
         """A value name not used yet that begins with ``name``."""
-        return _unique(name, self.types)
+        return unique_name(name, self.types)
 
     def _fresh_node(self, name: str) -> str:
-        unique = _unique(name, self._node_names)
+        unique = unique_name(name, self._node_names)
         self._node_names.add(unique)
         return unique
 
@@ -254,7 +254,8 @@ class GraphBuilder:
         return Graph(self.name, tuple(self.inputs), tuple(outputs), tuple(self.nodes), self.types, self.constants).pruned()
 
 
-def _unique(name: str, taken: Mapping[str, Any] | set[str]) -> str:
+def unique_name(name: str, taken: Mapping[str, Any] | set[str]) -> str:
+    """``name``, or the first of ``name_1``, ``name_2``, ... that is not taken."""
     if name not in taken:
         return name
     number = 1

@@ -60,7 +60,7 @@ def _set(recipe: Recipe, setting: str) -> Recipe:
 
 
 def _settable(step: Pass) -> list[dataclasses.Field[Any]]:
-    """The fields of a pass that are options: those with a default. What has none, a target say, is no choice of the user's here."""
+    """The fields of a pass that are options: those with a default. What has none, such as a target, is not the user's choice."""
     return [entry for entry in dataclasses.fields(step) if entry.default is not dataclasses.MISSING]
 
 

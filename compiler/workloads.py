@@ -33,9 +33,8 @@ def workload_of(graph: Graph, node: Node, layouts: bool = True) -> Workload:
             inputs.append(Operand(kind.shape, kind.dtype, None, constant=True))
             continue
         inputs.append(Operand(kind.shape, kind.dtype, kind.layout if layouts else None, name in graph.constants))
-    outputs = tuple(
-        Operand(graph.type(name).shape, graph.type(name).dtype, graph.type(name).layout if layouts else None) for name in node.outputs if name
-    )
+    kinds = [graph.type(name) for name in node.outputs if name]
+    outputs = tuple(Operand(kind.shape, kind.dtype, kind.layout if layouts else None) for kind in kinds)
     return Workload(node.op, tuple(inputs), outputs, tuple(sorted(attributes.items())))
 
 

@@ -26,8 +26,8 @@ from tapdot.kernels.workload import Workload
 class DenseConvolution(Family):
     """``FusedConv`` with constant weights over four-dimensional tensors.
 
-    Configuration: ``vectors``, ``rows``, ``columns`` of the register tile; ``chunk`` input channels summed before the next position
-    is visited (a divisor of the channels); ``splits`` of the output rows among threads.
+    Configuration: ``vectors``, ``rows``, ``columns`` of the register tile; ``chunk`` input channels summed before the next
+    position is visited (a divisor of the channels); ``splits`` of the output rows among threads.
     """
 
     name = "convolution"

@@ -68,17 +68,23 @@ class Patch:
         return list(product(range(height if self.unrolled == ALL else 1), range(width if self.unrolled >= ROW else 1)))
 
     def fits(self, isa: Isa) -> bool:
-        """Whether sums and weights stay in registers beside inputs on their way, the bias and what the epilogue needs."""
+        """Whether sums and weights stay in registers beside inputs on their way, the bias and what the epilogue needs.
+
+        Rows of windows that skip rows share few inputs: where multiply-adds take no operand from memory, more are on their way,
+        which all weights held at once leave no room for.
+        """
         spare = 1 + isa.registers // 4
+        if isa.multiply_by_lane and self.unrolled == ALL and self.rows > 1 and self.strides[0] > 1:
+            spare += isa.registers // 4
         return self.rows * self.columns + len(self.written_taps) + spare <= isa.registers
 
     def cycles(self, isa: Isa) -> float:
-        """Cycles of one tile: the dearest of arithmetic, loads and stores, a little for every load, a constant share."""
+        """Cycles of one tile: the dearest of arithmetic, dependent adds, loads and stores, some for each load, a constant."""
         height, width = self.kernel
         written, outputs = len(self.written_taps), self.rows * self.columns
         iterations = height * width // written
         loads = iterations * (len(self.readers(self.written_taps)) + (0 if self.unrolled == ALL else written))
-        arithmetic = outputs * height * width / isa.fma_per_cycle
+        arithmetic = height * width * max(outputs / isa.fma_per_cycle, isa.fma_latency)
         return max(arithmetic, loads / isa.loads_per_cycle, outputs) + HIDDEN_LOAD_CYCLES * loads + TILE_CYCLES
 
 

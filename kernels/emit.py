@@ -8,7 +8,7 @@ from typing import Any
 
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Layout
-from tapdot.kernels.tvm_adapter import ON_STACK, Buffer, T, tirx, tvm
+from tapdot.kernels.tvm_adapter import ON_STACK, Buffer, T, tirx
 
 Value = Any
 """A TIR expression or a Python int."""
@@ -147,11 +147,6 @@ def write_halo(buffer: Buffer, layout: Layout, shape: tuple[int, ...], n: Value,
         with loop(height - 1) as y:
             fill(buffer, start + (y * pitch + width) * step, side * step, value, lanes)
     fill(buffer, start + ((height - 1) * pitch + width) * step, after * step, value, lanes)
-
-
-def simplify(value: Value) -> Value:
-    """A constant expression folded; anything else as it is."""
-    return tvm.sym.Analyzer().simplify(value) if isinstance(value, tirx.PrimExpr) else value
 
 
 def store_partial(scratch: Registers, buffer: Buffer, offset: Value, value: Value, count: int) -> None:

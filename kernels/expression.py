@@ -1,8 +1,8 @@
 """Element-wise expressions: what happens to a value between the accumulator and memory.
 
-A fused node carries its epilogue as text, for instance ``Relu(Add(acc, r0))`` or ``Clip(acc, min=0.0, max=6.0)``: the names of the
-operator table applied to leaves. A leaf is ``acc`` (the accumulator, or operand 0 of a stand-alone chain), ``r0``, ``r1``, ...
-(further operands in order) or a number. The same text is read by the torch reference and by the kernels, so there is one
+A fused node carries its epilogue as text, for instance ``Relu(Add(acc, r0))`` or ``Clip(acc, min=0.0, max=6.0)``: the names of
+the operator table applied to leaves. A leaf is ``acc`` (the accumulator, or operand 0 of a stand-alone chain), ``r0``, ``r1``,
+... (further operands in order) or a number. The same text is read by the torch reference and by the kernels, so there is one
 description of what is fused.
 
 Expressions are immutable and hash by value; equal sub-expressions are the same computation and are computed once.
@@ -92,7 +92,7 @@ def operators(expression: Expression) -> tuple[str, ...]:
     """Operators applied, innermost first, repeats included."""
     match expression:
         case Apply(op=op, arguments=arguments):
-            return tuple(name for argument in arguments for name in operators(argument)) + (op,)
+            return (*(name for argument in arguments for name in operators(argument)), op)
     return ()
 
 

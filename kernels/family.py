@@ -7,10 +7,12 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from tapdot.kernels import sources
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, PrimFunc
@@ -24,15 +26,13 @@ Config = Mapping[str, int]
 class Port:
     """Where an operand may lie.
 
-    ``blocks``: channel blocks the kernel handles, preferred first; empty means row-major of any rank. ``halo``: the border of zeros
-    the kernel reads. ``grows``: a larger halo than that is fine too. ``follows``: the index of an input whose layout this operand
-    must share exactly, or None.
+    ``blocks``: channel blocks the kernel handles, preferred first; empty means row-major of any rank. ``halo``: the border of
+    zeros the kernel reads. ``grows``: a larger halo than that is fine too.
     """
 
     blocks: tuple[int, ...] = ()
     halo: Halo = field(default_factory=Halo)
     grows: bool = True
-    follows: int | None = None
 
 
 ROW_MAJOR = Port()
@@ -54,7 +54,7 @@ class Family(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Part of every cache and record key: raise it when generated code or packing changes."""
+    """Part of the key of tuning records: raise it when what was measured no longer holds. Caches follow the sources."""
     fast: ClassVar[bool] = True
     """False for families that only make things run; reports list their nodes."""
 
@@ -78,9 +78,7 @@ class Family(ABC):
         """Values each configuration field may take."""
         return {}
 
-    def pack(
-        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         """The kernel's own arrays, from the constant operands by index."""
         return [constants[index] for index in sorted(constants)]
 
@@ -96,7 +94,6 @@ class Family(ABC):
 
     def symbol(self, workload: Workload, config: Config, target: Target) -> str:
         """A name that says what the kernel is and differs whenever its code may differ."""
-        text = json.dumps(
-            [self.name, self.version, workload.key, sorted(config.items()), target.json(), SUPPORTED_TVM], sort_keys=True
-        )
+        code = sources.digest(Path(__file__).parent)
+        text = json.dumps([self.name, code, workload.key, sorted(config.items()), target.json(), SUPPORTED_TVM], sort_keys=True)
         return f"{self.name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"

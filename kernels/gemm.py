@@ -244,9 +244,12 @@ class _Emitter:
                     self._finish(row + r, first + v, value, self.isa.lanes if v < vectors - 1 else filled)
 
     def _stream(self, row: Value, first: Value, vectors: int, start: Value) -> dict[tuple[int, int], Value]:
-        """One row: consecutive weights, sums split over ``depth`` where the vectors alone are too few to hide latency."""
+        """One row: consecutive weights, sums split over ``depth`` where the vectors alone are too few to hide latency.
+
+        A narrower last panel splits them no further: classes with equal weights get equal logits, wherever they stand.
+        """
         isa, depth = self.isa, self.plan.depth
-        panel, copies = vectors * isa.lanes, max(1, STREAMED_SUMS // vectors)
+        panel, copies = vectors * isa.lanes, max(1, STREAMED_SUMS // self.plan.vectors_per_panel)
         registers = Registers(vectors * copies, isa.lanes)
         for v in range(vectors):
             registers[v] = load(self.bias, (first + v) * isa.lanes, isa.lanes)

@@ -13,8 +13,8 @@ block  name                                  used by
 8, 16  channel vectors                       AVX2 and AVX-512 float vectors
 ====== ===================================== ==========================================
 
-Rows are ``pitch`` positions apart with ``pitch = W + max(left, right)``: one strip of halo serves the end of a row and the start of
-the next, so a layout with any halo also keeps ``max(left, right)`` positions of lead and of tail in every plane.
+Rows are ``pitch`` positions apart with ``pitch = W + max(left, right)``: one strip of halo serves the end of a row and the start
+of the next, so a layout with any halo also keeps ``max(left, right)`` positions of lead and of tail in every plane.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Layout:
         return batch * self.blocks(channels) * self.plane(height, width) * self.channel_block
 
     def offset(self, shape: tuple[int, ...], n: Any, block: Any, y: Any, x: Any) -> Any:
-        """Element offset of lane 0 of position (y, x) in channel block ``block`` of image ``n``; works on ints and on TIR expressions."""
+        """Element offset of lane 0 of position (y, x) in channel block ``block`` of image ``n``; for ints and TIR expressions."""
         _, channels, height, width = shape
         plane = self.plane(height, width)
         position = y * self.pitch(width) + x + self.origin(width)
@@ -119,7 +119,7 @@ class Layout:
     # -- moving tensors in and out ----------------------------------------------------------------------------------------------
 
     def store(self, array: np.ndarray, fill: int | float | None = None) -> np.ndarray:
-        """The flat buffer that holds ``array`` (``[N, C, H, W]``); everything that is no element is ``fill`` (default ``zero``)."""
+        """The flat buffer that holds ``array`` (``[N, C, H, W]``); all that is no element is ``fill`` (default ``zero``)."""
         batch, channels, height, width = array.shape
         block = self.channel_block
         flat = np.full(self.size(array.shape), self.zero if fill is None else fill, array.dtype)

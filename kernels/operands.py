@@ -18,10 +18,15 @@ FULL, CHANNEL, SCALAR = "full", "channel", "scalar"
 
 
 def broadcast_kind(operand: Operand, shape: tuple[int, ...]) -> str | None:
-    """How an operand broadcasts to a result of four-dimensional ``shape``: full, per channel, scalar, or None (not served)."""
+    """How an operand broadcasts to a result of four-dimensional ``shape``: full, per channel, scalar, or None (not served).
+
+    What is read in channel vectors has four dimensions itself, unless it is constant and packed: other ranks are row-major.
+    """
     own = (1,) * (len(shape) - len(operand.shape)) + operand.shape
     if int(np.prod(own)) == 1:
         return SCALAR
+    if len(operand.shape) != len(shape) and not operand.constant:
+        return None
     if own == shape:
         return FULL
     if own[1] == shape[1] and own[0] == 1 and own[2:] == (1, 1) and (shape[0] == 1 or operand.constant):
@@ -59,7 +64,7 @@ class ExtraOperands:
         """Full and per-channel operands lie in channel vectors; a scalar lies anywhere."""
         scalar = Port((lanes, 1))
         return [
-            None if operand.constant else scalar if kind == SCALAR and len(operand.shape) == 4 else Port() if kind == SCALAR else Port((lanes,))
+            None if operand.constant else Port((lanes,)) if kind != SCALAR else scalar if len(operand.shape) == 4 else Port()
             for operand, kind in zip(self.operands, self.kinds, strict=True)
         ]
 

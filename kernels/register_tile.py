@@ -1,7 +1,7 @@
-"""The register tile: a block of output channel vectors times a patch of positions, accumulated over taps and channels in registers.
+"""The register tile: a block of output channel vectors times a patch of positions, summed over taps and channels in registers.
 
-Every dense float family (convolution, 1x1, fully connected) is this one inner loop with other addresses. For each input channel the
-tile loads ``vectors`` weight vectors and broadcasts one scalar per position, and does ``vectors * rows * columns`` fused
+Every dense float family (convolution, 1x1, fully connected) is this one inner loop with other addresses. For each input channel
+the tile loads ``vectors`` weight vectors and broadcasts one scalar per position, and does ``vectors * rows * columns`` fused
 multiply-adds; accumulators never leave registers inside the loop.
 """
 
@@ -16,7 +16,7 @@ from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import Buffer, T
 
 UNROLLED_MULTIPLY_ADDS = 128
-"""Multiply-adds written out in the body of the innermost loop: enough to hide its overhead, few enough for the decoded-op cache."""
+"""Multiply-adds in the body of the innermost loop: enough to hide its overhead, few enough for the decoded-op cache."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,12 @@ class Tile:
         return self.vectors * self.positions
 
     def fits(self, isa: Isa) -> bool:
-        """Whether accumulators, weight vectors and one broadcast stay in registers."""
-        spare = 1 + (self.positions if isa.multiply_by_lane else 0)
-        return self.accumulators + self.vectors + min(spare, 8) <= isa.registers
+        """Whether accumulators, weight vectors and scalars stay in registers.
+
+        One broadcast is gone after its position; a vector of scalars per position serves a whole step of channels.
+        """
+        scalars = self.positions if isa.multiply_by_lane else 1
+        return self.accumulators + self.vectors + scalars <= isa.registers
 
     def cycles(self, isa: Isa, taps: int = 1, weights_in_first_level: bool = False) -> float:
         """Cycles of one input channel at one tap.
@@ -62,7 +65,7 @@ VECTOR_CYCLES = 0.35
 
 WEIGHT_BYTES_PER_CYCLE = 50.0
 INPUT_BYTES_PER_CYCLE = 30.0
-"""What streams from outside the first-level cache into a core that computes: weights in one line after the other, inputs in short runs."""
+"""What streams from outside the first-level cache into a core that computes: weights line after line, inputs in short runs."""
 
 FIRST_LEVEL_BYTES = 24 * 1024
 """Of the first-level data cache, the part weights may hold on to."""
@@ -93,9 +96,9 @@ def channel_step(isa: Isa, accumulators: int, channels: int, input_block: int, a
 class Prefetch:
     """Weights of the next chunk, fetched into the second-level cache while this one is computed.
 
-    A core that computes near its limit cannot also wait for weights that come from memory once. The tiles that share a chunk fetch the
-    next one together: every ``period`` iterations of the innermost loop ask for ``lines`` cache lines from ``start`` on. They stand
-    outside that loop, whose registers are all taken.
+    A core that computes near its limit cannot also wait for weights that come from memory once. Tiles that share a chunk fetch
+    the next one together: every ``period`` iterations of the innermost loop ask for ``lines`` cache lines from ``start`` on. They
+    stand outside that loop, whose registers are all taken.
     """
 
     start: Value
@@ -104,8 +107,10 @@ class Prefetch:
 
     @classmethod
     def plan(cls, next_chunk: Value, chunk: int, iterations: int, index: Value, tiles: int) -> Prefetch | None:
-        """The share of tile number ``index`` of ``tiles`` in fetching ``chunk`` floats while it does ``iterations``; None where so
-        many tiles share a chunk that it does not matter."""
+        """The share of tile number ``index`` of ``tiles`` in fetching ``chunk`` floats while it does ``iterations``.
+
+        None where so many tiles share a chunk that it does not matter.
+        """
         if tiles > PREFETCH_TILES:
             return None
         period = PREFETCH_PERIOD
@@ -146,8 +151,8 @@ def accumulate(
     """Emits the loops over taps and channels of one tile.
 
     ``taps`` are the extents of the tap loops; ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and
-    channel; position ``p`` lies ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels inside
-    a step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on. ``ahead`` says which weights to fetch
+    channel; position ``p`` lies ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a
+    step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on. ``ahead`` says which weights to fetch
     meanwhile.
     """
     panel = tile.vectors * isa.lanes
@@ -155,10 +160,9 @@ def accumulate(
     def body(tap: Sequence[Value], tap_index: Value, channel: Value, count: int) -> None:
         start = T.Bind(input_offset(tap, channel))
         weight = T.Bind(weight_start + (tap_index * channels + channel) * panel)
-        if channel_stride == 1:
-            scalars = [broadcasts(isa, inputs, start + offset, count) for offset in position_offsets] if isa.multiply_by_lane else None
-        else:
-            scalars = None
+        scalars = None
+        if channel_stride == 1 and isa.multiply_by_lane:
+            scalars = [broadcasts(isa, inputs, start + offset, count) for offset in position_offsets]
         for index in range(count):
             vectors = [load(weights, weight + index * panel + v * isa.lanes, isa.lanes) for v in range(tile.vectors)]
             for position, offset in enumerate(position_offsets):

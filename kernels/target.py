@@ -111,10 +111,11 @@ def _host() -> Target:
 
     machine = platform.machine()
     if machine not in _TRIPLES:
-        raise UnknownTargetError(f"Expected a host with an x86_64 or aarch64 processor, found {machine!r}; give --target by name.")
+        raise UnknownTargetError(f"Expected an x86_64 or aarch64 processor here, found {machine!r}; give --target by name.")
     cpu = str(codegen.llvm_get_system_cpu())
     known = tvm.target.Target({"kind": "llvm", "mtriple": _TRIPLES[machine], "mcpu": cpu})
-    wanted = sorted(set().union(*(isa.features for isa in ISAS.values())) | {"avx512vnni", "avx512vbmi", "dotprod", "i8mm", "fullfp16"})
+    further = {"avx512vnni", "avx512vbmi", "dotprod", "i8mm", "fullfp16"}
+    wanted = sorted(further.union(*(isa.features for isa in ISAS.values())))
     with known:
         features = tuple(feature for feature in wanted if codegen.llvm_cpu_has_features(feature))
     return Target("host", _TRIPLES[machine], cpu, features, os.cpu_count() or 1)

@@ -38,12 +38,23 @@ from tvm import rpc, tirx  # noqa: E402
 from tvm.script.ir_builder import IRBuilder  # noqa: E402
 from tvm.script.ir_builder import tirx as T  # noqa: E402
 from tvm.target import codegen  # noqa: E402
+from tvm.tirx import Buffer, PrimFunc  # noqa: E402
 
-Expr = tirx.Expr if hasattr(tirx, "Expr") else object
-PrimFunc = tirx.PrimFunc
-Buffer = tirx.Buffer
-
-__all__ = ["ON_STACK", "Buffer", "IRBuilder", "PrimFunc", "T", "assembly", "build", "codegen", "function", "object_code", "rpc", "tirx", "tvm"]
+__all__ = [
+    "ON_STACK",
+    "Buffer",
+    "IRBuilder",
+    "PrimFunc",
+    "T",
+    "assembly",
+    "build",
+    "codegen",
+    "function",
+    "object_code",
+    "rpc",
+    "tirx",
+    "tvm",
+]
 
 
 @contextmanager
@@ -52,11 +63,11 @@ def function(symbol: str, finished: list[PrimFunc]) -> Iterator[None]:
 
     Arguments never overlap: every kernel reads and writes distinct buffers.
     """
-    with IRBuilder() as builder:
-        with T.prim_func(s_tir=True):
-            T.func_name(symbol)
-            T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
-            yield
+    builder = IRBuilder()
+    with builder, T.prim_func(s_tir=True):
+        T.func_name(symbol)
+        T.func_attr({"global_symbol": symbol, "tirx.noalias": True})
+        yield
     finished.append(builder.get())
 
 
@@ -83,7 +94,7 @@ def object_code(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) 
         built.write_to_file(path, "o")
         return Path(path).read_bytes()
     finally:
-        os.unlink(path)
+        Path(path).unlink()
 
 
 def assembly(functions: dict[str, PrimFunc], llvm_target: dict[str, object]) -> str:

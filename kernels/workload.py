@@ -1,4 +1,4 @@
-"""Workloads: what a kernel computes, as plain data. Kernels know nothing of graphs; a node becomes a workload before it gets here."""
+"""Workloads: what a kernel computes, as plain data. Kernels know nothing of graphs; a node becomes a workload first."""
 
 from __future__ import annotations
 

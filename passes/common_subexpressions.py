@@ -16,8 +16,9 @@ stay separate constants: layers that only start out equal must not be tied toget
 
 Legal where
   1. operators, operands and attributes agree, a default written out or not; operands of Add and Mul in either order,
-  2. both results are not outputs of the graph, which needs each of its outputs made under its own name,
-  3. the operator is a function: given the same operands it makes the same results, as every entry of the table does.
+  2. the second's results are no outputs of the graph, which needs each of its outputs made under its own name,
+  3. the operator is a function: given the same operands it makes the same results, as every entry of the table does,
+  4. the first names every result that the second does: an optional result left out is not there to be read.
 """
 
 from __future__ import annotations
@@ -48,13 +49,19 @@ class CommonSubexpressions(Pass):
         for node in graph.nodes:
             node = replace(node, inputs=tuple(merged.get(name, name) for name in node.inputs))
             twin = first.setdefault(_key(node, same), node)  # (1)
-            if twin is not node and outputs.isdisjoint(node.outputs) and len(twin.outputs) >= len(node.outputs):  # (2)
-                merged.update(zip(node.outputs, twin.outputs, strict=False))
+            if twin is not node and outputs.isdisjoint(node.outputs) and _makes(twin, node):  # (2), (4)
+                merged.update((mine, its) for mine, its in zip(node.outputs, twin.outputs, strict=False) if mine)
             else:
                 kept.append(node)
         if not merged:
             return graph
         return graph.replace(nodes=tuple(kept)).pruned()
+
+
+def _makes(twin: Node, node: Node) -> bool:
+    """Criterion 4."""
+    its = (*twin.outputs, *("",) * len(node.outputs))
+    return all(name for name, wanted in zip(its, node.outputs, strict=False) if wanted)
 
 
 SAMPLE = 256

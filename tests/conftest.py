@@ -1,4 +1,4 @@
-"""What all tests share: one thread for torch, a cache of their own, and a plain word about emulated tests that cannot run here."""
+"""What all tests share: one thread for torch, and a plain word about emulated tests that cannot run here."""
 
 from __future__ import annotations
 

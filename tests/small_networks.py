@@ -35,13 +35,13 @@ def small_network(seed: int = 0) -> Graph:
 
 
 def small_onnx(
-    path: Path, *, operator: str = "Relu", batch: int | str = 1, weight: float | None = None, domain: str = ""
+    path: Path, *, operator: str = "Relu", height: int | str = 8, weight: float | None = None, domain: str = ""
 ) -> Path:
     """An ``.onnx`` file: a convolution, ``operator`` on its result, a global pool. ``weight`` replaces one weight."""
     kernel = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
     if weight is not None:
         kernel[0, 0, 0, 0] = weight
-    shape = [batch, *INPUT_SHAPE[1:]]
+    shape = [1, 3, height, 8]
     nodes = [
         helper.make_node("Conv", ["image", "kernel"], ["planes"], "conv", pads=[1, 1, 1, 1]),
         helper.make_node(operator, ["planes"], ["active"], "activation", domain=domain),
@@ -51,7 +51,7 @@ def small_onnx(
         nodes,
         "small",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [batch, 4, 1, 1])],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, [1, 4, 1, 1])],
         [numpy_helper.from_array(kernel, "kernel")],
     )
     opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]

@@ -170,7 +170,7 @@ class _Importer:
                 if output:
                     self.constant(output, array)
             return
-        results = [self.builder.fresh(output) if output else "" for output in outputs]
+        results = [self.builder.fresh(output or f"{name}.unused") for output in outputs]  # a result is known by its place
         self.builder.add(op, inputs, attributes, name=name, outputs=results)
         self.values.update((output, result) for output, result in zip(outputs, results, strict=True) if output)
 

@@ -6,6 +6,8 @@ from collections import Counter
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from tapdot.compiler.memory import ARENA, INPUT, OUTPUT
 from tapdot.compiler.program import ENTRY, WEIGHTS, Argument, Program
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
@@ -59,7 +61,7 @@ def _view(buffer: Buffer, argument: Argument) -> Any:
     if argument.space in (WEIGHTS, ARENA):
         start[0] = argument.offset
     elif argument.offset:
-        remaining = argument.offset // tirx.const(0, argument.dtype).dtype.itemsize
+        remaining = argument.offset // np.dtype(argument.dtype).itemsize
         for axis in range(len(buffer.shape)):
             step = prod(int(extent) for extent in buffer.shape[axis + 1 :])
             start[axis], remaining = divmod(remaining, step)

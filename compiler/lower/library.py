@@ -22,6 +22,7 @@ from tapdot.compiler.files import write_bytes
 from tapdot.compiler.lower.elf import undefined_symbols
 from tapdot.compiler.lower.entry import aliases, entry_function
 from tapdot.compiler.program import ENTRY, Program
+from tapdot.kernels import sources
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, object_code
 
@@ -33,6 +34,7 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
     """The shared library of a program, built from cached parts where they are there; the path lies in the cache."""
     text = repr([(call.symbol, call.arguments) for call in program.calls]) + repr((program.inputs, program.outputs))
     text += repr((program.arena_bytes, program.weights_bytes, sorted(target.json().items(), key=str), SUPPORTED_TVM))
+    text += sources.digest(Path(__file__).parent)
     text += generator_digest()
     path = cache_directory() / "libraries" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
     if path.is_file():

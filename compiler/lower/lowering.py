@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,10 +70,17 @@ class _Weights:
         yield bytes(self.block_bytes - self.size)
 
 
-def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure = default_configuration) -> Lowered:
+def lower(
+    graph: Graph,
+    plan: MemoryPlan,
+    target: Target,
+    configure: Configure = default_configuration,
+    outputs: Sequence[str] | None = None,
+) -> Lowered:
     """Packs weights, builds and links the kernels and the entry function.
 
-    ``graph`` has layouts assigned and ``plan`` says where its values lie. Code is cached by workload, so a model compiled before
+    ``graph`` has layouts assigned and ``plan`` says where its values lie; ``outputs`` are the names its outputs have for the
+    caller, where a copy for the caller has given the value another. Code is cached by workload, so a model compiled before
     builds nothing, and other weights link nothing.
     """
     weights = _Weights()
@@ -110,7 +117,10 @@ def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure =
         )
     program = Program(
         tuple(Tensor(name, graph.type(name).shape, graph.type(name).dtype) for name in graph.inputs),
-        tuple(Tensor(name, graph.type(name).shape, graph.type(name).dtype) for name in graph.outputs),
+        tuple(
+            Tensor(public, graph.type(name).shape, graph.type(name).dtype)
+            for public, name in zip(_public_names(graph, outputs), graph.outputs, strict=True)
+        ),
         tuple(calls),
         round_up(max(plan.arena_bytes, 1), ALIGNMENT),
         plan.lower_bound_bytes,
@@ -121,6 +131,14 @@ def lower(graph: Graph, plan: MemoryPlan, target: Target, configure: Configure =
 
 def _builder(family: Family, workload: Workload, config: Config, target: Target, symbol: str) -> Callable[[], object]:
     return lambda: family.build(workload, config, target, symbol)
+
+
+def _public_names(graph: Graph, outputs: Sequence[str] | None) -> list[str]:
+    """One name for each output; a value returned twice has its second copy under the graph's own name for that."""
+    names: list[str] = []
+    for public, own in zip(outputs or graph.outputs, graph.outputs, strict=True):
+        names.append(own if public in names else public)
+    return names
 
 
 def _is_variable(graph: Graph, node: Node, index: int) -> bool:

@@ -44,9 +44,7 @@ class Fallback(Family):
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         return _build(workload, target, symbol, tables_of(workload, target))[0]
 
-    def pack(
-        self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         arrays = [np.ascontiguousarray(constants[index]).reshape(-1) for index in _packed(workload)]
         return arrays + [table.reshape(-1) for table in tables_of(workload, target)]
 

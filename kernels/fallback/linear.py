@@ -205,5 +205,3 @@ def conv_transpose(
     if bias is not None:
         result = b.map(add, result, b.cast(bias, x.dtype).reshape((1, bias.elements, *(1,) * rank)))
     return b.cast(result, kind)
-
-

@@ -180,7 +180,13 @@ def cumulative_sum(b: Builder, x: Tensor, axis: np.ndarray, *, exclusive: int = 
 
 @operator("TopK")
 def top_k(
-    b: Builder, x: Tensor, k: np.ndarray, *, axis: int = -1, largest: int = 1, sorted: int = 1  # noqa: A002 ONNX's name
+    b: Builder,
+    x: Tensor,
+    k: np.ndarray,
+    *,
+    axis: int = -1,
+    largest: int = 1,
+    sorted: int = 1,  # noqa: A002 ONNX's name
 ) -> tuple[Tensor, Tensor]:
     """An element's place is the number of elements that come before it: those that are better, and equal ones of lower index."""
     axis %= x.rank

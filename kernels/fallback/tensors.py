@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, loop
+from tapdot.kernels.emit import Value, local_buffer, loop
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 from tapdot.kernels.vector_math import statements
@@ -184,7 +184,7 @@ class Builder:
 
     def local(self, count: int, dtype: str) -> Buffer:
         """Scratch memory on the stack."""
-        return T.alloc_buffer((count,), dtype, scope="local")
+        return local_buffer(count, dtype)
 
     def scratch(self, shape: Shape, dtype: str) -> tuple[Buffer, Tensor]:
         """Memory for a whole intermediate tensor, and that tensor."""

@@ -1,4 +1,4 @@
-"""Hardware as data: what an instruction set offers to kernels, and small emitters with their meaning in plain Python beside them."""
+"""Hardware as data: what an instruction set offers to kernels, as rows of a table."""
 
 from tapdot.kernels.isa.base import ISAS, Isa
 

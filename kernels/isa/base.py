@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Isa:
     """What a float kernel needs to know of a core's vectors.
 
-    ``lanes``: float32 values in a vector. ``registers``: architectural vector registers. ``fma``: a fused multiply-add exists (without
-    it the two roundings are written out, never a library call). ``multiply_by_lane``: an operand may be one lane of a register, so
-    that one load of ``lanes`` consecutive scalars feeds ``lanes`` broadcasts. The rates are per cycle and feed the analytic cost
-    model only.
+    ``lanes``: float32 values in a vector. ``registers``: architectural vector registers. ``fma``: a fused multiply-add exists
+    (without it the two roundings are written out, never a library call). ``multiply_by_lane``: an operand may be one lane of a
+    register, so that one load of ``lanes`` consecutive scalars feeds ``lanes`` broadcasts. The rates are per cycle and feed the
+    analytic cost model only.
     """
 
     name: str

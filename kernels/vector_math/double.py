@@ -57,4 +57,3 @@ def logarithm_at_edges(m: Arithmetic, x: Value, value: Value) -> Value:
     """A logarithm's ``value`` where ``x`` is positive and finite; elsewhere -inf at zero, inf at inf, NaN for all others."""
     outside = m.select(m.equal(x, m.like(x, 0.0)), m.like(x, -math.inf), m.like(x, math.nan))
     return m.select(x > m.like(x, 0.0), m.select(x < m.like(x, math.inf), value, x), outside)
-

@@ -46,8 +46,10 @@ volatile sig_atomic_t stop_asked = 0;
   std::exit(1);
 }
 
+// Does not follow links: what a session links to is not its own.
 void RemoveTree(const std::string& path) {
-  if (DIR* listing = opendir(path.c_str())) {
+  const int folder = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (DIR* listing = folder < 0 ? nullptr : fdopendir(folder)) {
     while (const dirent* item = readdir(listing)) {
       const std::string name = item->d_name;
       if (name != "." && name != "..") RemoveTree(path + "/" + name);

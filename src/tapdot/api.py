@@ -48,7 +48,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     phases = configure((*find_recipe(recipe), pipeline.Phase("layout", (AssignLayouts(target),))), settings)
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check)
-    lowered = lower(outcome.graph, plan_memory(outcome.graph), target)
+    lowered = lower(outcome.graph, plan_memory(outcome.graph), target, outputs=graph.outputs)
     return Package.create(lowered, target, name=graph.name, recipe=recipe, notes=outcome.notes)
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import limits
 
 from tapdot.kernels.target import find_target
-from tapdot.kernels.tvm_adapter import PrimFunc, tvm
+from tapdot.kernels.tvm_adapter import PrimFunc, build, tvm
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
 def compiled(kernel: PrimFunc) -> Callable[..., None]:
     target = find_target("host")
     symbol = str(kernel.attrs["global_symbol"])
-    return tvm.tirx.build(tvm.IRModule({symbol: kernel}), target=tvm.target.Target(target.llvm()))[symbol]
+    return build({symbol: kernel}, target.llvm())[symbol]
 
 
 def test_multiply_add_accumulates(few_iterations: None) -> None:

@@ -12,7 +12,7 @@ from tapdot.kernels import epilogue
 from tapdot.kernels.emit import argument, load, store
 from tapdot.kernels.expression import leaves, parse
 from tapdot.kernels.target import find_target
-from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tvm
+from tapdot.kernels.tvm_adapter import PrimFunc, T, build, function, tvm
 
 COUNT = 1024
 TARGETS = ["host", "host:avx2", "host:generic"]
@@ -61,7 +61,7 @@ def run(text: str, target_name: str, *operands: np.ndarray) -> np.ndarray:
             values = {name: load(buffer, i * lanes, lanes) for name, buffer in zip(names, buffers, strict=True)}
             store(y, i * lanes, epilogue.emit(expression, values, target.isa, lanes), lanes)
     result = tvm.runtime.tensor(np.zeros(COUNT, np.float32))
-    library = tvm.tirx.build(done[0], target=tvm.target.Target(target.llvm()))
+    library = build({"chain": done[0]}, target.llvm())
     library["chain"](*(tvm.runtime.tensor(x) for x in operands), result)
     return result.numpy()
 

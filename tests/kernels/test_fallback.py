@@ -17,7 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from tapdot.compiler.operators import lookup, registered
 from tapdot.kernels.fallback import Fallback, reason, supported_operators
 from tapdot.kernels.target import find_target
-from tapdot.kernels.tvm_adapter import object_code, tvm
+from tapdot.kernels.tvm_adapter import build, object_code, tvm
 from tapdot.kernels.workload import Operand, Workload
 
 OPSET = 18
@@ -44,9 +44,7 @@ def from_table(
     op: str, arrays: Sequence[np.ndarray | None], static: Sequence[int], attributes: dict[str, Any]
 ) -> list[np.ndarray]:
     """The results by the operator table, for operators of which onnx's evaluator is wrong or incomplete."""
-    operands = [
-        array if array is None or index in static else torch.from_numpy(array) for index, array in enumerate(arrays)
-    ]
+    operands = [array if array is None or index in static else torch.from_numpy(array) for index, array in enumerate(arrays)]
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in attributes.items()}
     result = lookup(op).compute(*operands, **plain)
     return [value.numpy() for value in (result if isinstance(result, tuple) else (result,))]
@@ -79,7 +77,7 @@ def run(workload: Workload, arrays: Sequence[np.ndarray | None], target_name: st
     target = find_target(target_name)
     assert reason(workload, target) is None
     function = FAMILY.build(workload, {}, target, "kernel")
-    library = tvm.tirx.build(function, target=tvm.target.Target(target.llvm()))
+    library = build({"kernel": function}, target.llvm())
     constants = {i: arrays[i] for i, x in enumerate(workload.inputs) if x is not None and x.constant}
     packed = FAMILY.pack(workload, {}, target, constants)
     for index, array in FAMILY.unpack(workload, {}, target, packed).items():
@@ -210,7 +208,13 @@ case("Conv", X, floats(4, 3, 2, 2), auto_pad="SAME_UPPER", strides=[2, 2])
 case("Conv", floats(1, 2, 4, 5, 6), floats(3, 2, 2, 3, 2), floats(3), constant=[1, 2])
 case("ConvTranspose", floats(1, 2, 5), floats(2, 3, 3), strides=[2], pads=[1, 1], output_padding=[1])
 case(
-    "ConvTranspose", floats(1, 4, 3, 4), floats(4, 2, 3, 2), floats(4), constant=[1, 2], group=2, strides=[2, 3],
+    "ConvTranspose",
+    floats(1, 4, 3, 4),
+    floats(4, 2, 3, 2),
+    floats(4),
+    constant=[1, 2],
+    group=2,
+    strides=[2, 3],
     pads=[1, 0, 0, 1],
 )
 case("ConvTranspose", floats(1, 2, 3, 3), floats(2, 2, 3, 3), strides=[3, 2], output_shape=[10, 8])

@@ -12,7 +12,7 @@ import pytest
 
 from tapdot.kernels.emit import argument, load, store
 from tapdot.kernels.target import Target, find_target
-from tapdot.kernels.tvm_adapter import PrimFunc, T, function, object_code, tvm
+from tapdot.kernels.tvm_adapter import PrimFunc, T, build, function, object_code, tvm
 from tapdot.kernels.vector_math import FUNCTIONS, Function, double, statements
 
 HOST_TABLES = ["host", "host:avx2", "host:generic", "generic-x86-64"]
@@ -47,7 +47,7 @@ def library(target_name: str, count: int) -> object:
     """All functions for one target, compiled together."""
     target = find_target(target_name)
     functions = {name: primitive(name, entry.emit, target, count, operands(name)) for name, entry in FUNCTIONS.items()}
-    return tvm.tirx.build(tvm.IRModule(functions), target=tvm.target.Target(target.llvm()))
+    return build(functions, target.llvm())
 
 
 def run(name: str, target_name: str, *xs: np.ndarray) -> np.ndarray:
@@ -132,7 +132,7 @@ def test_doubles_are_within_two_units(emit: Callable[..., object], meaning: Call
     target = find_target(target_name)
     body = primitive("double", emit, target, xs.size, 1, "float64")
     y = tvm.runtime.tensor(np.zeros(xs.size))
-    tvm.tirx.build(body, target=tvm.target.Target(target.llvm()))["double"](tvm.runtime.tensor(xs), y)
+    build({"double": body}, target.llvm())["double"](tvm.runtime.tensor(xs), y)
     with np.errstate(all="ignore"):
         expected = meaning(xs)
     got = y.numpy()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tests.passes.before_and_after import graph
+
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Phase, run
 from tapdot.kernels.target import find_target
 from tapdot.passes.assign_layouts import AssignLayouts
 from tapdot.passes.recipes import recipe
-from tests.passes.before_and_after import graph
 
 SIXTEEN_LANES = "x86-64-v4"
 FOUR_LANES = "cortex-a76"

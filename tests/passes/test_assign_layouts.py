@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.passes.before_and_after import answers
+from tests.passes.before_and_after import graph as parse
+from tests.passes.physical_graphs import FOUR_LANES, SIXTEEN_LANES, convolution, network, physical
+from tests.random_graphs import graphs
 
 from tapdot.compiler.graph import Graph
-from tapdot.compiler.pipeline import Notes, relative_error
+from tapdot.compiler.pipeline import Phase, relative_error, run
 from tapdot.compiler.workloads import VIEWS, workload_of
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import find_target
 from tapdot.passes.assign_layouts import AssignLayouts, is_channel_concat
-from tests.passes.before_and_after import answers
-from tests.passes.before_and_after import graph as parse
-from tests.passes.physical_graphs import FOUR_LANES, SIXTEEN_LANES, convolution, network, physical
-from tests.random_graphs import graphs
+from tapdot.passes.recipes import recipe
 
 quick = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 INPUT = "input %x: float32[1,16,8,8]"
@@ -57,11 +58,10 @@ def test_readers_that_want_the_same_share_one_copy() -> None:
 
 def test_every_copy_is_a_remark() -> None:
     model = parse(network(INPUT, convolution("a", "x", (16, 16), 8), "return %a"))
-    notes = Notes()
-    fused = physical(model)
-    AssignLayouts(find_target(SIXTEEN_LANES)).run(model, notes)
-    assert len(notes.lines) == len(copies(fused)) > 0
-    assert "'x' is copied from row-major" in notes.lines[0]
+    layout = Phase("layout", (AssignLayouts(find_target(SIXTEEN_LANES)),))
+    outcome = run(model, (*recipe("float"), layout))
+    assert len(outcome.notes) == len(copies(outcome.graph)) == 2
+    assert "'x' is copied from row-major" in outcome.notes[0]
 
 
 @pytest.mark.parametrize(("channels", "shared"), [((16, 32, 8), True), ((8, 16, 16), False)])
@@ -94,7 +94,9 @@ def test_a_view_reads_row_major_and_dense_order_counts_as_such() -> None:
         )
     )
     assert not [name for name in copies(model) if name.startswith("g.")]
-    spread = physical(network(INPUT, convolution("a", "x", (16, 16), 8), "%f: float32[1,1024] = Flatten(%a) {axis=1}", "return %f"))
+    spread = physical(
+        network(INPUT, convolution("a", "x", (16, 16), 8), "%f: float32[1,1024] = Flatten(%a) {axis=1}", "return %f")
+    )
     layout = spread.type("a").layout
     assert layout is None or [name for name in copies(spread) if name.startswith("a.")]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.passes.physical_graphs import FOUR_LANES, SIXTEEN_LANES, convolution, network, physical
+from tests.random_graphs import graphs
 
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.memory import ARENA, CONSTANT, INPUT, OUTPUT, MemoryPlan
 from tapdot.kernels.layout import ALIGNMENT
 from tapdot.passes.plan_memory import plan_memory
-from tests.passes.physical_graphs import FOUR_LANES, SIXTEEN_LANES, convolution, network, physical
-from tests.random_graphs import graphs
 
 quick = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 SOURCE = "input %x: float32[1,16,8,8]"

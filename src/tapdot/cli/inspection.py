@@ -51,7 +51,7 @@ def inspect_model(path: Path, shapes: Mapping[str, Sequence[int]] | None) -> Rep
         "operators": dict(Counter(node.op for node in graph.nodes).most_common()),
         "parameters": sum(array.size for array in graph.constants.values()),
         "weights_MiB": round(sum(array.nbytes for array in graph.constants.values()) / MEBI, 2),
-        "GMAC": round(graph_macs(graph) / 1e9, 4),
+        "GMAC": _giga(graph_macs(graph)),
     }
     return Report(facts, (), str(graph))
 
@@ -72,7 +72,7 @@ def inspect_package(package: Package) -> Report:
         "families": dict(families.most_common()),
         "through_TVM": ", ".join(f"{call.node} ({call.workload.op})" for call in slow) or "none",
         "copies": ", ".join(call.node for call in copies) or "none",
-        "GMAC": round(sum(call.macs for call in program.calls) / 1e9, 4),
+        "GMAC": _giga(sum(call.macs for call in program.calls)),
         "weights_MiB": round(program.weights_bytes / MEBI, 2),
         "arena_MiB": f"{program.arena_bytes / MEBI:.2f} (at least {program.arena_lower_bound / MEBI:.2f} for any plan)",
     }
@@ -87,6 +87,11 @@ def graph_macs(graph: Graph) -> int:
         outputs = [graph.type(name) for name in node.outputs if name]
         total += operator.macs(graph.input_types(node), outputs, operator.defaults(node.attributes))
     return total
+
+
+def _giga(count: int) -> float:
+    """Billions, to four digits that say something however small the network."""
+    return float(f"{count / 1e9:.4g}")
 
 
 def _signature(graph: Graph) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from tapdot.cli.options import (
     CheckOption,
@@ -36,9 +37,27 @@ from tapdot.cli.options import (
 
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
+    from tapdot.runtime.measure import Measurement
+
+
+class Interrupted(Exception):
+    """Ctrl-C during a command."""
+
+
+class Commands(TyperGroup):
+    """The commands; an interruption passes through as an ordinary exception, where typer would leave without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
+
 
 app = typer.Typer(
     name="tapdot",
+    cls=Commands,
     help="Compiles a trained CNN into tuned kernels, verifies them against an exact reference, and measures them on the device.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,8 +71,8 @@ def main() -> None:
     """Runs the command line and turns failures a user can act on into sentences and exit status 1."""
     _keep_library_chatter_quiet()
     try:
-        app()
-    except KeyboardInterrupt:
+        app(prog_name="tapdot")
+    except (KeyboardInterrupt, Interrupted):
         _fail("Interrupted; nothing was left half-written.")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,7 +132,7 @@ def _compile(
 @app.command("compile")
 def compile_command(
     model: ModelArgument,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The package to write.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The package to write.")],
     target: TargetOption = None,
     recipe: RecipeOption = "float",
     shape: ShapeOption = None,
@@ -133,8 +152,8 @@ def compile_command(
 @app.command()
 def run(
     package: PackageArgument,
-    inputs: Annotated[Path, typer.Option("--input", help="An .npz file with one array for each input, by name.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
+    inputs: Annotated[Path, typer.Option("--input", metavar="FILE", help="An .npz file with one array for each input, by name.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The .npz file to write.")],
     device: DeviceOption = "host",
 ) -> None:
     """Runs a package once on arrays from a file."""
@@ -180,6 +199,7 @@ def measure(
     loaded = tapdot.load(package)
     with progress.status(f"Measuring on {device}"):
         result = tapdot.connect(device).measure(loaded, threads=threads, runs=runs, per_layer=per_layer)
+    _explain_missing_profile(result, per_layer)
     if as_json:
         _output(result.json())
     else:
@@ -212,6 +232,7 @@ def bench(
         _fail(str(verification))
     with progress.status(f"Measuring on {device}"):
         result = where.measure(package, threads=threads, runs=runs, per_layer=per_layer)
+    _explain_missing_profile(result, per_layer)
     if as_json:
         _output({"verification": verification.json(), "measurement": result.json()})
     else:
@@ -275,7 +296,9 @@ def doctor(device: DeviceOption = "host", as_json: JsonOption = False) -> None:
 @app.command()
 def bundle(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet.")],
-    architecture: Annotated[str, typer.Option("--architecture", help="aarch64 or x86_64: the processor of the device.")] = "aarch64",
+    architecture: Annotated[
+        str, typer.Option("--architecture", help="aarch64 or x86_64: the processor of the device.")
+    ] = "aarch64",
 ) -> None:
     """Writes everything the agent needs on a device into a folder, and says how to start it there."""
     from tapdot.compiler.errors import TapdotError
@@ -303,6 +326,11 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
         typer.echo(f"tapdot {tapdot.__version__}")
         raise typer.Exit()
+
+
+def _explain_missing_profile(result: Measurement, asked: bool) -> None:
+    if asked and not result.kernels:
+        progress.print(f"Kernels are not timed alone on {result.device}: it is emulated, and its clock says nothing of a phone.")
 
 
 def _check_writable(path: Path) -> None:

@@ -9,9 +9,11 @@ import typer
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file or a .pt2 file (torch.export).")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .tapdot file made by `tapdot compile`.")]
-TargetOption = Annotated[str | None, typer.Option("--target", help="What code is generated for; see `tapdot devices --targets`.")]
-RecipeOption = Annotated[str, typer.Option("--recipe", help="Which passes run: float.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="host, emulated, or rpc://HOST:PORT.")]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", metavar="NAME", help="What code is generated for; see `tapdot devices --targets`.")
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Which passes run: float.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="host, emulated, or rpc://HOST:PORT.")]
 ShapeOption = Annotated[
     list[str] | None, typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of an input; needed where it is dynamic.")
 ]
@@ -22,8 +24,8 @@ DumpOption = Annotated[
     Path | None, typer.Option("--dump", metavar="DIR", help="Writes the graph after every pass to this folder.")
 ]
 CheckOption = Annotated[bool, typer.Option("--check", help="Runs the reference before and after every pass and compares.")]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads the kernels may use.")]
-RunsOption = Annotated[int, typer.Option("--runs", min=1, help="Timed inferences.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads the kernels may use.")]
+RunsOption = Annotated[int, typer.Option("--runs", metavar="N", min=1, help="Timed inferences.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Prints one JSON document to stdout and nothing else.")]
 PerLayerOption = Annotated[bool, typer.Option("--per-layer", help="Times every kernel alone, too.")]
 

@@ -31,8 +31,14 @@ class Rows:
         for column in self.rows[0] if self.rows else ():
             table.add_column(column.replace("_", " "), overflow="fold")
         for row in self.rows:
-            table.add_row(*(str(value) for value in row.values()))
+            table.add_row(*map(_show, row.values()))
         return table
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "not known"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def package_summary(package: Package, path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.runtime.conftest import link_source
+from tests.small_networks import small_network
 
 import tapdot
 from tapdot.compiler.errors import TapdotError
@@ -12,8 +14,6 @@ from tapdot.compiler.lower import library
 from tapdot.compiler.lower.elf import undefined_symbols
 from tapdot.compiler.lower.library import ALLOWED_SYMBOLS, link
 from tapdot.kernels.target import find_target
-from tests.runtime.conftest import link_source
-from tests.small_networks import small_network
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    """Every file under a folder and when it was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_same_model_builds_nothing_and_other_weights_link_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

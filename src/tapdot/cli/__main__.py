@@ -1,0 +1,5 @@
+"""``python -m tapdot.cli``: the same as ``tapdot``."""
+
+from tapdot.cli.main import main
+
+main()

@@ -1,0 +1,104 @@
+"""The public functions, as a program uses them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tests.small_networks import INPUT_SHAPE, small_network, small_onnx
+
+import tapdot
+from tapdot.compiler.errors import TapdotError
+from tapdot.compiler.options import describe
+from tapdot.passes.recipes import recipe
+
+
+class Module(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.head = torch.nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.convolution(x)).mean((2, 3)))
+
+
+def test_from_a_module_to_an_answer_and_a_latency(tmp_path: Path) -> None:
+    module, x = Module().eval(), torch.randn(INPUT_SHAPE)
+    path = tapdot.compile(module, (x,)).save(tmp_path / "net.tapdot")
+    package = tapdot.load(path)
+    device = tapdot.connect("host")
+    (found,) = device.run(package, {package.program.inputs[0].name: x.numpy()}).values()
+    np.testing.assert_allclose(found, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert device.verify(package).passed
+    assert device.measure(package, runs=3).median > 0
+
+
+@pytest.mark.parametrize("form", ["path", "text", "onnx", "graph", "pt2", "exported"])
+def test_every_form_of_a_model(tmp_path: Path, form: str) -> None:
+    if form in ("pt2", "exported"):
+        exported = torch.export.export(Module().eval(), (torch.zeros(INPUT_SHAPE),))
+        torch.export.save(exported, tmp_path / "m.pt2")
+        model = exported if form == "exported" else tmp_path / "m.pt2"
+    elif form == "graph":
+        model = small_network()
+    else:
+        path = small_onnx(tmp_path / "m.onnx")
+        model = {"path": path, "text": str(path), "onnx": onnx.load(path)}[form]
+    assert tapdot.connect("host").verify(tapdot.compile(model, target="host:generic")).passed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"target": "cortex-a67"}, "Unknown target 'cortex-a67'.*Did you mean cortex-a"),
+        ({"target": "host:mmx"}, "Unknown instruction table 'mmx'"),
+        ({"target": "cortex-a76:avx2"}, "lacks avx2"),
+        ({"recipe": "flaot"}, "There is no recipe 'flaot'. Did you mean 'float'"),
+        ({"settings": ["fuze.max_operators=8"]}, "no pass 'fuze'. Did you mean 'fuse'"),
+        ({"settings": ["fuse.maximum=8"]}, "'fuse' has no option 'maximum'"),
+        ({"settings": ["fuse.max_operators=many"]}, "Expected a whole number for fuse.max_operators, found 'many'"),
+        ({"settings": ["fuse"]}, "Expected an option such as fuse.max_operators=8"),
+        ({"settings": ["assign_layouts.target=host"]}, "'assign_layouts' has no option 'target'"),
+    ],
+)
+def test_wrong_choices_are_sentences(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(TapdotError, match=sentence):
+        tapdot.compile(small_network(), **arguments)  # type: ignore[arg-type]
+
+
+def test_wrong_choices_are_found_before_the_model_is_read() -> None:
+    with pytest.raises(TapdotError, match="There is no recipe"):
+        tapdot.compile("missing.onnx", recipe="none")
+
+
+def test_settings_reach_the_passes() -> None:
+    assert "fuse.max_operators=8" in "\n".join(describe(recipe("float", ["fuse.max_operators=8"])))
+    fused = tapdot.compile(small_network(), target="host:generic")
+    apart = tapdot.compile(small_network(), target="host:generic", settings=["fuse.max_operators=0"])
+    assert len(apart.program.calls) > len(fused.program.calls)
+
+
+def test_dump_and_check(tmp_path: Path) -> None:
+    tapdot.compile(small_network(), target="host:generic", dump=tmp_path / "graphs", check=True)
+    names = sorted(path.name for path in (tmp_path / "graphs").iterdir())
+    assert names[0] == "00-import.txt"
+    assert any("assign_layouts" in name for name in names)
+
+
+def test_importing_is_cheap() -> None:
+    """``tapdot --help`` waits for neither torch nor TVM."""
+    code = "import sys, tapdot, tapdot.cli; print([m for m in ('torch', 'tvm', 'onnx', 'networkx') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_unknown_names_of_the_package_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'compiel'"):
+        _ = tapdot.compiel
+    assert tapdot.__version__
