@@ -165,6 +165,11 @@ class Package:
             constants = {name: stored[f"array_{index}"] for index, name in enumerate(names)}
         for call in self.program.calls:
             family = family_by_name(call.family)
+            if family.version != call.version:
+                raise PackageError(
+                    f"{self.path} holds weights as version {call.version} of the {call.family} kernels packed them, and this tapdot has "
+                    f"version {family.version}, so its reference cannot be rebuilt. It still runs; compile the model again to verify it."
+                )
             arrays = family.unpack(call.workload, call.config, self.target, self.packed(call))
             constants.update({name: arrays[index] for index, name in call.constants.items()})
         return parse_graph(self.read(GRAPH_ENTRY).decode(), constants)

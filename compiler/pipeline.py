@@ -257,6 +257,10 @@ def seeded_inputs(graph: Graph, seed: int, integers_below: int = 8) -> dict[str,
     return inputs
 
 
+SMALLEST_SCALE = 1e-6
+"""Magnitudes below this count as this one: rounding around an exact zero is no error."""
+
+
 def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
     """Largest difference as a share of the largest magnitude expected; infinite where shapes, or places of NaN, differ."""
     if expected.shape != found.shape or expected.dtype != found.dtype:
@@ -268,7 +272,7 @@ def relative_error(expected: np.ndarray, found: np.ndarray) -> float:
     if not np.isfinite(right[~same]).all() or not np.isfinite(left[~same]).all():
         return float("inf")
     finite = np.abs(left[np.isfinite(left)])
-    return float(np.abs(left[~same] - right[~same]).max() / max(finite.max(initial=0.0), np.finfo(np.float32).tiny))
+    return float(np.abs(left[~same] - right[~same]).max() / max(finite.max(initial=0.0), SMALLEST_SCALE))
 
 
 def summary(records: Sequence[Record]) -> Mapping[str, float]:

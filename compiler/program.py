@@ -42,6 +42,8 @@ class KernelCall:
     node: str
     symbol: str
     family: str
+    version: int
+    """The family's version: how its packed arrays are laid out."""
     fast: bool
     workload: Workload
     config: Mapping[str, int]
@@ -59,6 +61,7 @@ class KernelCall:
             "node": self.node,
             "symbol": self.symbol,
             "family": self.family,
+            "version": self.version,
             "fast": self.fast,
             "workload": self.workload.json(),
             "config": dict(self.config),
@@ -77,6 +80,7 @@ class KernelCall:
             data["node"],
             data["symbol"],
             data["family"],
+            data["version"],
             data["fast"],
             Workload.from_json(data["workload"]),
             dict(data["config"]),

@@ -17,6 +17,7 @@ from tapdot.kernels.emit import Registers, Value, argument, load, loop, ramp, st
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import Layout
 from tapdot.kernels.operands import ExtraOperands
+from tapdot.kernels.parallel import pays
 from tapdot.kernels.register_tile import Prefetch, Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
@@ -158,9 +159,11 @@ class _Emitter:
         self.x = argument("x", geometry.x.elements, "float32")
         self.extras.declare_variables()
         self.y = argument("y", self.workload.output.elements, "float32")
+        macs = geometry.batch * geometry.filters * geometry.height * geometry.width * geometry.window(plan.tile.vectors) * geometry.taps
+        threads = pays(macs / lanes / self.isa.fma_per_cycle)
         offset = 0
         for first, panels, vectors in segments(geometry.vectors, plan.tile.vectors):
-            with loop(geometry.batch * panels * plan.splits, parallel=True) as task:
+            with loop(geometry.batch * panels * plan.splits, parallel=threads) as task:
                 panel = task % panels
                 split = task // panels % plan.splits
                 n = task // (plan.splits * panels)

@@ -10,6 +10,7 @@ from tapdot.kernels.emit import Value
 from tapdot.kernels.family import Config
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Halo
+from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.register_tile import FIRST_LEVEL_BYTES, FLOAT_BYTES, Tile, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import T
@@ -200,9 +201,7 @@ def _splits(geometry: Geometry, tile: Tile, cores: int) -> int:
     fewer bytes than reading all inputs once a panel, small enough ones that their inputs stay in the second-level cache."""
     panels = -(-geometry.vectors // tile.vectors)
     most = -(-geometry.height // tile.rows)
-    splits = 1
-    while panels * splits * geometry.batch < 4 * cores and splits * 2 <= most:
-        splits *= 2
+    splits = row_splits(panels * geometry.batch, most, cores)
     _, channels, rows, columns = geometry.x.shape
     skipped = 2 if max(geometry.strides) > 1 else 1  # hardware prefetches the neighbouring line too
     inputs = channels * min(rows * columns, geometry.height * geometry.width * geometry.taps * skipped) * FLOAT_BYTES

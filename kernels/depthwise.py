@@ -79,12 +79,12 @@ class Patch:
         return self.rows * self.columns + len(self.written_taps) + spare <= isa.registers
 
     def cycles(self, isa: Isa) -> float:
-        """Cycles of one tile: the dearest of arithmetic, dependent adds, loads and stores, some for each load, a constant."""
+        """Cycles of one tile: the dearest of arithmetic, loads and stores, a little for every load, a constant share."""
         height, width = self.kernel
         written, outputs = len(self.written_taps), self.rows * self.columns
         iterations = height * width // written
         loads = iterations * (len(self.readers(self.written_taps)) + (0 if self.unrolled == ALL else written))
-        arithmetic = height * width * max(outputs / isa.fma_per_cycle, isa.fma_latency)
+        arithmetic = outputs * height * width / isa.fma_per_cycle
         return max(arithmetic, loads / isa.loads_per_cycle, outputs) + HIDDEN_LOAD_CYCLES * loads + TILE_CYCLES
 
 

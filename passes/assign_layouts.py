@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import networkx
 
 from tapdot.compiler.errors import ModelError
-from tapdot.compiler.graph import Graph, Node
+from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import TensorType
 from tapdot.compiler.workloads import VIEWS, workload_of
 from tapdot.kernels.family import ROW_MAJOR, Port, Ports
 from tapdot.kernels.layout import Halo, Layout
-from tapdot.kernels.registry import select
+from tapdot.kernels.registry import NoFamilyError, select
 from tapdot.kernels.target import Target
 
 
@@ -78,7 +78,7 @@ class _Chooser:
         workload = workload_of(self.graph, node, layouts=False)
         try:
             family = select(workload, self.target)
-        except LookupError as error:
+        except NoFamilyError as error:
             kinds = ", ".join(str(self.graph.type(name)) for name in node.inputs if name)
             raise ModelError(
                 f"No kernel serves the {node.op} node {node.name!r} with operands {kinds} on target {self.target.name}. "
@@ -197,7 +197,8 @@ def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout
         if layout is not None and not layout.is_dense_order(graph.type(value).shape):
             value = copy(value, None, "the caller")
         if value in graph.inputs or value in graph.constants or value in outputs:
-            name = f"{value}.copy{len(outputs)}"
+            name = unique_name(f"{value}.copy", taken.union(types))
+            taken.add(name)
             types[name] = types[value]
             nodes.append(Node("Identity", (value,), (name,), {}, name))  # each output is a buffer of the caller's own
             value = name

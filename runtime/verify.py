@@ -122,8 +122,13 @@ def reference_values(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str
 
 
 def flat_in_layout(array: np.ndarray, kind: TensorType) -> np.ndarray:
-    """The tensor as it lies in memory."""
-    return np.ascontiguousarray(array).reshape(-1) if kind.layout is None else kind.layout.store(array)
+    """The tensor as it lies in memory; lanes that are no channels hold NaN, for no kernel may lean on what a producer left there."""
+    if kind.layout is None:
+        return np.ascontiguousarray(array).reshape(-1)
+    missing = -array.shape[1] % kind.layout.channel_block
+    if missing and array.dtype.kind == "f":
+        array = np.pad(array, ((0, 0), (0, missing), (0, 0), (0, 0)), constant_values=np.nan)
+    return kind.layout.store(array)
 
 
 def halo_holds(flat: np.ndarray, layout: Layout, shape: tuple[int, ...]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 HOW_TO_EMULATE = "sudo apt-get install qemu-user libc6-arm64-cross libstdc++6-arm64-cross"
+SIGNS_OF_A_MISSING_TOOL = ("emulated: ", "could not import", "is not installed")
 LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
 
 
@@ -16,7 +17,7 @@ def emulator_missing() -> str | None:
     """What keeps emulated tests from running here, or None."""
     if shutil.which("qemu-aarch64") is None:
         return "qemu-aarch64 is not installed"
-    if not (LIBRARIES / "libc.so.6").exists() and "TAPDOT_SYSROOT" not in os.environ and shutil.which("apt-get") is None:
+    if not (LIBRARIES / "libc.so.6").exists() and "TAPDOT_SYSROOT" not in os.environ:
         return "the aarch64 system libraries are not installed"
     return None
 
@@ -47,7 +48,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         terminalreporter.write_line(f"{len(emulated)} emulated tests were not run. To run them: {HOW_TO_EMULATE}")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Where every tool is promised, a test skipped for a missing one is a failure."""
-    if os.environ.get("TAPDOT_REQUIRE_TOOLS") and emulator_missing() is not None and exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("TAPDOT_REQUIRE_TOOLS") or reporter is None:
+        return
+    reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+    missing = [reason for reason in reasons if any(sign in reason for sign in SIGNS_OF_A_MISSING_TOOL)]
+    if missing:
+        reporter.write_line(f"Every tool is promised here, yet {len(missing)} tests were skipped for want of one, the first: {missing[0]}")
+        if exitstatus == 0:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

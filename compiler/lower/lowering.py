@@ -104,6 +104,7 @@ def lower(
                 node.name,
                 symbol,
                 family.name,
+                family.version,
                 family.fast,
                 workload,
                 config,

@@ -311,7 +311,12 @@ def bundle(
     _check_writable(folder)
     with progress.status(f"Building the agent for {architecture}"):
         built = build_bundle(architecture)
-    shutil.copytree(built.directory, folder)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        shutil.copytree(built.directory, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     start = " ".join(part.replace(str(built.directory), ".") for part in built.command("tapdot-agent"))
     typer.echo(f"Copy {folder} to the device, then there: cd {folder.name} && TAPDOT_KEY=SECRET {start} --port 9190")
     typer.echo("Here: ssh -N -L 9190:127.0.0.1:9190 DEVICE, or adb forward tcp:9190 tcp:9190")
