@@ -167,8 +167,9 @@ class Package:
             family = family_by_name(call.family)
             if family.version != call.version:
                 raise PackageError(
-                    f"{self.path} holds weights as version {call.version} of the {call.family} kernels packed them, and this tapdot has "
-                    f"version {family.version}, so its reference cannot be rebuilt. It still runs; compile the model again to verify it."
+                    f"{self.path} holds weights as version {call.version} of the {call.family} kernels packed them, and this "
+                    f"tapdot has version {family.version}, so its reference cannot be rebuilt. It still runs; compile the model "
+                    "again to verify it."
                 )
             arrays = family.unpack(call.workload, call.config, self.target, self.packed(call))
             constants.update({name: arrays[index] for index, name in call.constants.items()})

@@ -159,7 +159,8 @@ class _Emitter:
         self.x = argument("x", geometry.x.elements, "float32")
         self.extras.declare_variables()
         self.y = argument("y", self.workload.output.elements, "float32")
-        macs = geometry.batch * geometry.filters * geometry.height * geometry.width * geometry.window(plan.tile.vectors) * geometry.taps
+        positions = geometry.batch * geometry.height * geometry.width
+        macs = positions * geometry.filters * geometry.window(plan.tile.vectors) * geometry.taps
         threads = pays(macs / lanes / self.isa.fma_per_cycle)
         offset = 0
         for first, panels, vectors in segments(geometry.vectors, plan.tile.vectors):

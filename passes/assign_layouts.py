@@ -33,8 +33,8 @@ class AssignLayouts(Pass):
         %a: float32[1,64,56,56] <block=16 halo=1,1,1,1> = FusedConv(%x.relayout, ...) {pads=[1,1,1,1]}
         %b: float32[1,64,56,56] <block=16> = FusedConv(%a, ...) {pads=[1,1,1,1]}
 
-    The channel block is the one most readers accept among those the producer writes, the producer's first choice on a tie; the halo is
-    the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all readers that want the same.
+    The channel block is the one most readers accept among those the producer writes, the producer's first choice on a tie; the
+    halo is the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all that want the same.
 
     1. What the caller gives and takes is row-major.
     2. Branches of a channel concatenation share one layout with its result where every branch but the last fills whole channel
@@ -174,7 +174,8 @@ def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout
             types[name] = graph.type(value).with_layout(layout)
             nodes.append(Node("Relayout", (value,), (name,), {}, name))
             copies[key] = name
-            notes.add(f"{name}: {value!r} is copied from {layouts[value] or 'row-major'} to {layout or 'row-major'} for {reader!r}.")
+            before, after = layouts[value] or "row-major", layout or "row-major"
+            notes.add(f"{name}: {value!r} is copied from {before} to {after} for {reader!r}.")
         return copies[key]
 
     for node in graph.nodes:

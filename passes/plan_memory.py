@@ -12,6 +12,7 @@ from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.layout import ALIGNMENT, Layout, round_up
 from tapdot.passes.assign_layouts import is_channel_concat
 
+
 @dataclass
 class _Buffer:
     """Values that share storage: a root and others at byte offsets inside it."""
@@ -27,8 +28,8 @@ def plan_memory(graph: Graph) -> MemoryPlan:
     """Plans storage for a graph whose layouts are assigned.
 
     1. A view's result is its operand.
-    2. A branch of a channel concatenation is a slice of the result where layouts are equal, the branch fills whole channel blocks,
-       it is no input, constant or output of the graph, and it is not already a slice of another buffer.
+    2. A branch of a channel concatenation is a slice of the result where layouts are equal, the branch fills whole channel
+       blocks, it is no input, constant or output of the graph, and it is not already a slice of another buffer.
     3. An output of the graph that is a kernel's result is written by that kernel into the caller's buffer.
     4. Two buffers overlap only if no value of one is alive while a value of the other is. A kernel's operands and results are
        alive together.

@@ -2,7 +2,7 @@
 
 The runner program calls a function 4 times in one process and 2 times in another, with one thread, no RPC and no clock;
 the counts' difference, halved, is the cost of one call after the first two, without loading, warming up or storing results.
-Repeats agree to about 0.02 % (method of the emulated figures in the documentation).
+Repeats agree to about 0.02 % (docs/measuring.md says more).
 """
 
 from __future__ import annotations

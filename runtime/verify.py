@@ -122,7 +122,7 @@ def reference_values(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str
 
 
 def flat_in_layout(array: np.ndarray, kind: TensorType) -> np.ndarray:
-    """The tensor as it lies in memory; lanes that are no channels hold NaN, for no kernel may lean on what a producer left there."""
+    """The tensor as it lies in memory; lanes that are no channels hold NaN, for no kernel may lean on what a producer left."""
     if kind.layout is None:
         return np.ascontiguousarray(array).reshape(-1)
     missing = -array.shape[1] % kind.layout.channel_block

@@ -57,6 +57,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reasons = [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
     missing = [reason for reason in reasons if any(sign in reason for sign in SIGNS_OF_A_MISSING_TOOL)]
     if missing:
-        reporter.write_line(f"Every tool is promised here, yet {len(missing)} tests were skipped for want of one, the first: {missing[0]}")
+        reporter.write_line(f"Every tool is promised, yet {len(missing)} tests were skipped for want of one, first: {missing[0]}")
         if exitstatus == 0:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from tests.random_graphs import graphs, random_graph
 
 import tapdot
 from tapdot.compiler.graph import Graph, GraphBuilder
@@ -14,7 +15,6 @@ from tapdot.compiler.types import TensorType
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.program import LoadedProgram
 from tapdot.runtime.verify import verify
-from tests.random_graphs import graphs, random_graph
 
 ON_HOST = {"host": 40, "host:avx2": 15, "host:generic": 15}
 """Examples for each instruction table of this machine."""
@@ -47,7 +47,12 @@ def test_random_networks(target: str, host: Session, request: pytest.FixtureRequ
     examples = ON_HOST[target] * (20 if request.config.getoption("--soak") else 1)
 
     @settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck], print_blob=False
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[*HealthCheck],
+        print_blob=False,
     )
     @given(graphs())
     def agrees(graph: Graph) -> None:

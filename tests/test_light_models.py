@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from tests import light_models
 
 import tapdot
 from tapdot.compiler.frontends.onnx import import_onnx
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.program import LoadedProgram
-from tests import light_models
 
 LOGITS_TOLERANCE = 1e-3
 """Largest error of a logit, as a share of the range of all logits."""

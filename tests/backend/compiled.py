@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from onnx.backend.test.case.test_case import TestCase
+from tests.backend.tapdot_backend import Arrays, GraphRunner
 
 import tapdot
 from tapdot.compiler.graph import Graph
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.program import LoadedProgram
-from tests.backend.tapdot_backend import Arrays, GraphRunner
 
 
 def compiled(session: Session) -> GraphRunner:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from onnx.backend.test import BackendTest
-
-import tapdot
-from tapdot.compiler.graph import Graph
 from tests.backend.compiled import compiled, sample
 from tests.backend.exclusions import NOT_COMPILED
 from tests.backend.tapdot_backend import Arrays, GraphRunner, TapdotBackend
 from tests.backend.test_onnx_backend import CASES, EXCLUDED
+
+import tapdot
+from tapdot.compiler.graph import Graph
 
 SHARE = 3
 INTERPRETED = [case for case in CASES if case.name not in EXCLUDED]
