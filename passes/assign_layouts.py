@@ -34,7 +34,7 @@ class AssignLayouts(Pass):
         %b: float32[1,64,56,56] <block=16> = FusedConv(%a, ...) {pads=[1,1,1,1]}
 
     The channel block is the one most readers accept among those the producer writes, the producer's first choice on a tie; the
-    halo is the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all that want the same.
+    halo is the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all that want it.
 
     1. What the caller gives and takes is row-major.
     2. Branches of a channel concatenation share one layout with its result where every branch but the last fills whole channel

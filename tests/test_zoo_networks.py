@@ -23,8 +23,8 @@ COPIES = {
     "inception_v3": [],
     "squeezenet": ["classifier.3"],
 }
-"""Values that are copied into another layout, for AVX-512's vectors: an image whose first layer pads, a map that is flattened, and
-logits that do not fill their last block. Parts of a concatenation never are."""
+"""Values that are copied into another layout, for AVX-512's vectors: an image whose first layer pads, a map that is flattened,
+and logits that do not fill their last block. Parts of a concatenation never are."""
 
 CONCATENATIONS = {"inception_v3": 11, "squeezenet": 8}
 """Every one of them is a name for memory that its branches were written to, and no kernel."""
