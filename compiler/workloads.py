@@ -38,6 +38,11 @@ def workload_of(graph: Graph, node: Node, layouts: bool = True) -> Workload:
     return Workload(node.op, tuple(inputs), outputs, tuple(sorted(attributes.items())))
 
 
+def computes_nothing(graph: Graph, node: Node) -> bool:
+    """Whether no result of a node has elements, so that it needs no kernel."""
+    return all(graph.type(name).elements == 0 for name in node.outputs if name)
+
+
 def constant_operands(graph: Graph, node: Node) -> Mapping[int, np.ndarray]:
     """Arrays of the node's constant, non-static operands by index: what its family packs."""
     operator = lookup(node.op)

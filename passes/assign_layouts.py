@@ -12,7 +12,7 @@ from tapdot.compiler.errors import ModelError
 from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import TensorType
-from tapdot.compiler.workloads import VIEWS, workload_of
+from tapdot.compiler.workloads import VIEWS, computes_nothing, workload_of
 from tapdot.kernels.family import ROW_MAJOR, Port, Ports
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.registry import NoFamilyError, select
@@ -64,7 +64,7 @@ class _Chooser:
             self.ports[node.name] = self._ports(node)
 
     def _ports(self, node: Node) -> Ports:
-        if node.op in VIEWS:
+        if node.op in VIEWS or computes_nothing(self.graph, node):
             return Ports(tuple(ROW_MAJOR for _ in node.inputs), tuple(ROW_MAJOR for _ in node.outputs))
         if is_channel_concat(self.graph, node):
             lanes = self.target.isa.lanes

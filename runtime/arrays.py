@@ -35,7 +35,10 @@ def read_arrays(path: Path, package: Package) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes an ``.npz`` file, whole or not at all."""
+    """Writes an ``.npz`` file, whole or not at all; names are kept whatever they are (``numpy.savez`` reserves a few)."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name.replace("/", "_"): array for name, array in arrays.items()})  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
     write_bytes(path, buffer.getvalue())

@@ -14,7 +14,7 @@ from tapdot.compiler.lower.library import build_library
 from tapdot.compiler.memory import CONSTANT, MemoryPlan
 from tapdot.compiler.operators import lookup
 from tapdot.compiler.program import WEIGHTS, Argument, KernelCall, Program, Tensor
-from tapdot.compiler.workloads import constant_operands, workload_of
+from tapdot.compiler.workloads import computes_nothing, constant_operands, workload_of
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.layout import ALIGNMENT, round_up
 from tapdot.kernels.registry import select
@@ -87,7 +87,7 @@ def lower(
     calls: list[KernelCall] = []
     builders: dict[str, Callable[[], object]] = {}
     for node in graph.nodes:
-        if node.name in plan.vanished:
+        if node.name in plan.vanished or computes_nothing(graph, node):
             continue
         workload = workload_of(graph, node)
         family = select(workload, target)

@@ -203,7 +203,18 @@ _register("BitwiseNot", lambda x: ~x, None)
 
 @operator("BitShift")
 def bit_shift(b: Builder, x: Tensor, y: Tensor, *, direction: str) -> Tensor:
-    return b.map(lambda v, w: v << w if direction == "LEFT" else v >> w, x, y)
+    """A distance that is negative or not below the width shifts every bit out; the machine leaves that open."""
+    width = np.dtype(x.dtype).itemsize * 8
+    signed = np.dtype(x.dtype).kind == "i"
+
+    def shift(value: Value, distance: Value) -> Value:
+        inside = tirx.And(distance >= tirx.const(0, y.dtype), distance < tirx.const(width, y.dtype))
+        if direction == "LEFT":
+            return tirx.Select(inside, value << distance, tirx.const(0, x.dtype))
+        gone = value >> tirx.const(width - 1, x.dtype) if signed else tirx.const(0, x.dtype)
+        return tirx.Select(inside, value >> distance, gone)
+
+    return b.map(shift, x, y)
 
 
 def _magnitude_bits(b: Builder, x: Value) -> tuple[Value, Value]:
