@@ -196,6 +196,8 @@ class Package:
         Its weights pass through memory piece by piece and are mapped from the file when they are needed.
         """
         path = Path(path)
+        if path.suffix in (".onnx", ".pt2") and path.is_file():
+            raise PackageError(f"{path} is a model; compile it first: tapdot compile {path} -o {path.with_suffix('.tapdot')}")
         try:
             with zipfile.ZipFile(path) as archive:
                 package = cls(path, _read_manifest(path, archive))

@@ -46,7 +46,8 @@ from tapdot.passes.fold_batch_norm import NO_BATCH_NORM
 from tapdot.passes.resolve_windows import EXPLICIT_WINDOWS
 
 HOSTS = ("FusedConv", "FusedGemm")
-NOT_EXPRESSIONS = frozenset({"Identity", "Elementwise"})
+NOT_EXPRESSIONS = frozenset({"Identity", "Elementwise", "Mod"})
+"""Element-wise operators that stay nodes; a remainder is too long to be worth computing between accumulator and memory."""
 ELEMENTWISE = tuple(name for name, entry in registered().items() if entry.elementwise and name not in NOT_EXPRESSIONS)
 
 

@@ -108,6 +108,7 @@ def build_bundle(architecture: str = "aarch64") -> Bundle:
         identity.update(str(sorted((name, path.stat().st_size) for name, path in system.items())).encode())
 
     def build(directory: Path) -> None:
+        print(f"First use of the agent for {architecture}: building it takes some minutes, once.", file=sys.stderr, flush=True)
         _collect_runtime(architecture, directory)
         for name, path in (_fetch_system_libraries() if system == {} else system or {}).items():
             shutil.copyfile(path, directory / name)

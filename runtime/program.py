@@ -104,7 +104,7 @@ def _check_fits(session: Session, package: Package) -> None:
     if information.architecture != package.target.architecture:
         raise DeviceError(
             f"The package is for {package.target.architecture} (target {package.target.name}), and the device {session.line} is "
-            f"{information.architecture}. Compile the model for this device, for example with --target "
+            f"{information.architecture}. Run it on another --device, or compile the model for this one with --target "
             f"{_suggest(information.architecture)}."
         )
 

@@ -22,6 +22,9 @@ from tapdot.runtime.program import LoadedProgram
 LOGITS_TOLERANCE = 1e-3
 """Largest error of a logit, as a share of the range of all logits."""
 
+LONG_ON_A_PHONE = ("densenet121", "inception_v2", "resnet50", "vgg19")
+"""Networks of 2 to 20 billion multiply-accumulates: emulated once, and with seeded weights too where ``--soak`` asks."""
+
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Session]:
@@ -53,7 +56,9 @@ def test_shipped_answers_on_a_phone(name: str, phone: Session) -> None:
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("name", light_models.NAMES)
-def test_seeded_weights_on_a_phone(name: str, phone: Session) -> None:
+def test_seeded_weights_on_a_phone(name: str, phone: Session, request: pytest.FixtureRequest) -> None:
+    if name in LONG_ON_A_PHONE and not request.config.getoption("--soak"):
+        pytest.skip("takes minutes; runs with --soak")
     check_seeded_weights(name, phone, "cortex-a76")
 
 

@@ -150,7 +150,7 @@ def power(b: Builder, x: Tensor, y: Tensor) -> Tensor:
 
 @operator("Mod")
 def modulo(b: Builder, x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
-    """Of floats: exact while the quotient is below 2^29."""
+    """Of floats: exact while the quotient is below 2^29. The sign is the dividend's with ``fmod``, else the divisor's."""
     if not is_float(x.dtype):
         return b.map(tirx.truncmod if fmod else tirx.floormod, x, y)
     if x.dtype == "float64":
@@ -162,7 +162,10 @@ def modulo(b: Builder, x: Tensor, y: Tensor, *, fmod: int = 0) -> Tensor:
         rest = b.share(T.Cast("float32", dividend - quotient * divisor))
         magnitude = b.math.absolute(rest)
         finite = b.math.absolute(w) < b.math.like(w, math.inf)
-        return b.math.select(finite, b.math.with_sign_of(magnitude, v), v)
+        truncated = b.share(b.math.select(finite, b.math.with_sign_of(magnitude, v), v))
+        if fmod:
+            return truncated
+        return tirx.Select(truncated * w < b.math.like(w, 0.0), truncated + w, truncated)
 
     wide = b.map(remainder, b.cast(x, "float32"), b.cast(y, "float32"))
     return b.cast(wide, x.dtype)

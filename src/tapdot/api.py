@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["compile", "load", "trace"]
 
 
+NAMELESS = ("main_graph", "torch_jit", "graph", "")
+"""What exporters call a graph when they have no name for it; the file's name says more."""
+
+
 def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     model: nn.Module | ExportedProgram | ModelProto | Graph | str | os.PathLike[str],
     example_inputs: Sequence[Any] | None = None,
@@ -49,7 +53,9 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check)
     lowered = lower(outcome.graph, plan_memory(outcome.graph), target, outputs=graph.outputs)
-    return Package.create(lowered, target, name=graph.name, recipe=recipe, notes=outcome.notes)
+    given = isinstance(model, str | os.PathLike)
+    name = Path(model).stem if given and graph.name in NAMELESS else graph.name  # type: ignore[arg-type]
+    return Package.create(lowered, target, name=name, recipe=recipe, notes=outcome.notes)
 
 
 def load(path: str | os.PathLike[str]) -> Package:

@@ -152,6 +152,10 @@ for _op in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
 case("Pow", GENERATOR.integers(-4, 5, (3, 4)), GENERATOR.integers(0, 6, (4,)))
 case("Mod", GENERATOR.integers(-9, 9, (3, 4)), GENERATOR.integers(1, 9, (4,)))
 case("Mod", X * 10, floats(3, 5, 7), fmod=1)
+case("Mod", X * 10, floats(3, 5, 7), fmod=0)
+case("BitShift", np.array([16, -4, 1, -1], np.int32), np.array([1, 40, -1, 32], np.int32), direction="LEFT")
+case("BitShift", np.array([16, -4, 1, -1], np.int32), np.array([1, 40, -1, 32], np.int32), direction="RIGHT")
+case("BitShift", np.array([16, 200, 1], np.uint8), np.array([1, 9, 8], np.uint8), direction="RIGHT")
 for _op in ("Equal", "Less", "GreaterOrEqual"):
     case(_op, np.round(X), np.round(floats(5, 7)))
 for _op in ("And", "Or", "Xor"):
