@@ -43,6 +43,8 @@ from tapdot.kernels.registry import family_by_name
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import SUPPORTED_TVM
 
+MOST_MANIFEST_BYTES = 64 << 20
+
 FORMAT = 1
 """Raised when an older tapdot could not run a newer package."""
 
@@ -248,7 +250,9 @@ class Package:
 
 
 def _read_manifest(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
-    """The manifest, if this version can read what it describes."""
+    """The manifest, if this version can read what it describes and it is of a size a compiler would write."""
+    if archive.getinfo(MANIFEST_ENTRY).file_size > MOST_MANIFEST_BYTES:
+        raise PackageError(f"{path} has a manifest of more than {MOST_MANIFEST_BYTES >> 20} MiB, which no compiler wrote.")
     manifest = json.loads(archive.read(MANIFEST_ENTRY))
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise PackageError(f"{path} has a manifest without a format number; compile the model again.")
