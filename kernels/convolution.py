@@ -4,8 +4,8 @@ Vectors run over output channels, so every spatial size is served alike: a 7x7 l
 scalars, hence in any channel block; outputs are written in channel blocks of one vector. The residual, the activation and the
 consumer's halo are part of the kernel.
 
-Where groups are narrower than a vector, a tile reads the channels of all its groups, with zeros in the weights between: exact for finite
-inputs, while an infinity in one group makes NaN in its neighbours.
+Where groups are narrower than a vector, a tile reads the channels of all its groups, with zeros in the weights between: exact
+for finite inputs, while an infinity in one group makes NaN in its neighbours.
 """
 
 from __future__ import annotations
