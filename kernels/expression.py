@@ -88,6 +88,21 @@ def leaves(expression: Expression) -> tuple[str, ...]:
     return ()
 
 
+def leaf_index(name: str) -> int:
+    """The operand a leaf stands for: 0 for ``acc``, 1 for ``r0``, ..."""
+    return 0 if name == ACCUMULATOR else 1 + int(name.removeprefix("r"))
+
+
+def tables(expression: Expression) -> tuple[str, ...]:
+    """Names of the operands that a ``Lookup`` reads whole; they do not broadcast."""
+    match expression:
+        case Apply(op="Lookup", arguments=(codes, Leaf(name))):
+            return tuple(dict.fromkeys((*tables(codes), name)))
+        case Apply(arguments=arguments):
+            return tuple(dict.fromkeys(name for argument in arguments for name in tables(argument)))
+    return ()
+
+
 def operators(expression: Expression) -> tuple[str, ...]:
     """Operators applied, innermost first, repeats included."""
     match expression:

@@ -68,11 +68,15 @@ class Layout:
     """The physical type of a 4-D tensor; see the module's docstring for the meaning of the fields.
 
     ``zero`` is the value stored in the halo and in the padded lanes of the last channel block that a producer fills on purpose.
+    ``code_offset`` is added to every 8-bit code where it is stored, 128 or -128, for cores whose dot products want the other
+    sign: the stored element type is then the other one of int8 and uint8 (:func:`stored_dtype`). ``zero`` is a stored value, so
+    it has the offset in it.
     """
 
     channel_block: int = 1
     halo: Halo = field(default_factory=Halo)
     zero: int = 0
+    code_offset: int = 0
 
     # -- geometry, all in elements of a tensor of logical shape [N, C, H, W] --------------------------------------------------
 
@@ -112,14 +116,15 @@ class Layout:
     def is_dense_order(self, shape: tuple[int, ...]) -> bool:
         """Whether the buffer is, byte for byte, the row-major tensor."""
         _, channels, height, width = shape
-        if self.halo:
+        if self.halo or self.code_offset:
             return False
         return self.channel_block == 1 or (height * width == 1 and channels % self.channel_block == 0)
 
     # -- moving tensors in and out ----------------------------------------------------------------------------------------------
 
     def store(self, array: np.ndarray, fill: int | float | None = None) -> np.ndarray:
-        """The flat buffer that holds ``array`` (``[N, C, H, W]``); all that is no element is ``fill`` (default ``zero``)."""
+        """The flat buffer that holds ``array`` (``[N, C, H, W]``); all else is the stored ``fill`` (default ``zero``)."""
+        array = shifted(array, self.code_offset)
         batch, channels, height, width = array.shape
         block = self.channel_block
         flat = np.full(self.size(array.shape), self.zero if fill is None else fill, array.dtype)
@@ -135,7 +140,7 @@ class Layout:
         batch, channels, height, width = shape
         view = self._strided(flat, shape)
         whole = view.transpose(0, 1, 4, 2, 3).reshape(batch, -1, height, width)
-        return np.ascontiguousarray(whole[:, :channels])
+        return np.ascontiguousarray(shifted(whole[:, :channels], -self.code_offset))
 
     def _strided(self, flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """A writable view ``[N, blocks, H, W, channel_block]`` of the elements inside the flat buffer."""
@@ -157,6 +162,8 @@ class Layout:
             parts.append("halo=" + ",".join(str(side) for side in self.halo))
         if self.zero:
             parts.append(f"zero={self.zero}")
+        if self.code_offset:
+            parts.append(f"offset={self.code_offset}")
         return "<" + " ".join(parts) + ">"
 
     @classmethod
@@ -164,16 +171,16 @@ class Layout:
         """The layout that prints as ``text``."""
         fields = dict(part.split("=", 1) for part in text.strip("<>").split())
         halo = Halo(*(int(side) for side in fields["halo"].split(","))) if "halo" in fields else Halo()
-        return cls(int(fields["block"]), halo, int(fields.get("zero", 0)))
+        return cls(int(fields["block"]), halo, int(fields.get("zero", 0)), int(fields.get("offset", 0)))
 
     def json(self) -> dict[str, Any]:
         """Plain data for workload keys and manifests."""
-        return {"block": self.channel_block, "halo": list(self.halo), "zero": self.zero}
+        return {"block": self.channel_block, "halo": list(self.halo), "zero": self.zero, "offset": self.code_offset}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Layout:
         """The inverse of :meth:`json`."""
-        return cls(data["block"], Halo(*data["halo"]), data["zero"])
+        return cls(data["block"], Halo(*data["halo"]), data["zero"], data["offset"])
 
 
 DENSE = Layout()
@@ -183,3 +190,18 @@ DENSE = Layout()
 def elements(shape: tuple[int, ...], layout: Layout | None) -> int:
     """Elements of a buffer; ``layout`` None means row-major, of any rank."""
     return math.prod(shape) if layout is None else layout.size(shape)
+
+
+_OTHER_SIGN = {"int8": "uint8", "uint8": "int8"}
+
+
+def stored_dtype(dtype: str, layout: Layout | None) -> str:
+    """The element type that lies in memory: the other sign of an 8-bit type where the layout has an offset."""
+    return _OTHER_SIGN[dtype] if layout is not None and layout.code_offset else dtype
+
+
+def shifted(array: np.ndarray, offset: int) -> np.ndarray:
+    """8-bit codes plus 128 or -128, as the element type of the other sign; the array itself for 0."""
+    if not offset:
+        return array
+    return (array.astype(np.int16) + offset).astype(_OTHER_SIGN[array.dtype.name])

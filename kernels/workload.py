@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tapdot.kernels.layout import Layout, elements
+from tapdot.kernels.layout import Layout, elements, stored_dtype
 
 Scalar = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
@@ -31,6 +31,11 @@ class Operand:
     def elements(self) -> int:
         """Elements of the physical buffer."""
         return elements(self.shape, self.layout)
+
+    @property
+    def stored_dtype(self) -> str:
+        """The element type in memory; ``dtype`` is what the graph says."""
+        return stored_dtype(self.dtype, self.layout)
 
     def json(self) -> dict[str, Any]:
         """Plain data."""

@@ -16,7 +16,7 @@ from tapdot.compiler.operators import lookup
 from tapdot.compiler.program import WEIGHTS, Argument, KernelCall, Program, Tensor
 from tapdot.compiler.workloads import computes_nothing, constant_operands, workload_of
 from tapdot.kernels.family import Config, Family
-from tapdot.kernels.layout import ALIGNMENT, round_up
+from tapdot.kernels.layout import ALIGNMENT, round_up, stored_dtype
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
@@ -151,7 +151,7 @@ def _argument(graph: Graph, plan: MemoryPlan, value: str) -> Argument:
     place, kind = plan.places[value], graph.type(value)
     assert place.space != CONSTANT
     item = np.dtype(kind.dtype).itemsize
-    return Argument(place.space, place.index, place.offset, kind.bytes // item, kind.dtype)
+    return Argument(place.space, place.index, place.offset, kind.bytes // item, stored_dtype(kind.dtype, kind.layout))
 
 
 def _macs(graph: Graph, node: Node) -> int:

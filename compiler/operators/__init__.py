@@ -17,6 +17,7 @@ from tapdot.compiler.operators.table import OPSET, Ints, Operator, Static, infer
 from tapdot.compiler.operators import (  # noqa: F401 isort: skip
     elementwise,
     fused,
+    integer,
     physical,
     indexing,
     linear,

@@ -16,7 +16,7 @@ from torch import Tensor
 from tapdot.compiler.operators.linear import gemm, matmul_macs
 from tapdot.compiler.operators.spatial import conv_macs, convolve
 from tapdot.compiler.operators.table import Ints, lookup, meta, operator
-from tapdot.kernels.expression import ACCUMULATOR, Expression, evaluate, parse
+from tapdot.kernels.expression import ACCUMULATOR, Expression, evaluate, leaf_index, parse, tables
 
 parsed = functools.lru_cache(maxsize=4096)(parse)
 
@@ -29,8 +29,10 @@ def apply_expression(expression: Expression | str, operands: Sequence[Tensor]) -
     if isinstance(expression, str):
         expression = parsed(expression)
     if operands[0].is_meta:  # the shape is what the operands broadcast to, the element type shows on one element
-        one = apply_expression(expression, [torch.ones(1, dtype=operand.dtype) for operand in operands])
-        return meta(np.broadcast_shapes(*(operand.shape for operand in operands)), one.dtype)
+        whole = {leaf_index(name) for name in tables(expression)}
+        ones = [torch.ones(operand.shape if i in whole else 1, dtype=operand.dtype) for i, operand in enumerate(operands)]
+        shape = np.broadcast_shapes(*(operand.shape for i, operand in enumerate(operands) if i not in whole))
+        return meta(shape, apply_expression(expression, ones).dtype)
     first = operands[0]
     named = {ACCUMULATOR: first, **{f"r{index}": value for index, value in enumerate(operands[1:])}}
 
@@ -49,7 +51,7 @@ def apply_expression(expression: Expression | str, operands: Sequence[Tensor]) -
         raise ValueError(f"the expression reads {missing.args[0]!r}, but the operands are {', '.join(named)}") from None
 
 
-def _as_shape(epilogue: str, acc: Tensor, extras: Sequence[Tensor]) -> Tensor:
+def as_shape(epilogue: str, acc: Tensor, extras: Sequence[Tensor]) -> Tensor:
     """The epilogue's result, which has the accumulator's shape: extras broadcast to it, never the other way."""
     result = apply_expression(epilogue, [acc, *extras])
     if result.shape != acc.shape:
@@ -70,17 +72,22 @@ def fused_conv(
     epilogue: str = ACCUMULATOR,
 ) -> Tensor:
     """``epilogue(acc, *extras)`` with ``acc = Conv(x, w, b)``; pads are explicit."""
-    return _as_shape(epilogue, convolve(x, w, b, strides, pads, dilations, group), extras)
+    return as_shape(epilogue, convolve(x, w, b, strides, pads, dilations, group), extras)
 
 
 @operator("FusedGemm", macs=matmul_macs)
 def fused_gemm(a: Tensor, w: Tensor, b: Tensor | None = None, *extras: Tensor, epilogue: str = ACCUMULATOR) -> Tensor:
     """``epilogue(acc, *extras)`` with ``acc = a @ w + b`` of ``a: [M, K]``, ``w: [K, N]``, ``b: [N]``."""
-    return _as_shape(epilogue, gemm(a, w, b), extras)
+    return as_shape(epilogue, gemm(a, w, b), extras)
 
 
-@operator("Elementwise", elementwise=True)
+def _whole(attributes: Mapping[str, str]) -> list[int]:
+    return [leaf_index(name) for name in tables(parsed(attributes["expression"]))]
+
+
+@operator("Elementwise", elementwise=True, tables=_whole)
 def elementwise(*xs: Tensor, expression: str) -> Tensor:
-    """An expression over its operands, which broadcast as numpy does."""
+    """An expression over its operands, which broadcast as numpy does (tables of a Lookup are read whole)."""
     result = apply_expression(expression, xs)
-    return result.expand(torch.broadcast_shapes(*(x.shape for x in xs)))
+    whole = {leaf_index(name) for name in tables(parsed(expression))}
+    return result.expand(torch.broadcast_shapes(*(x.shape for index, x in enumerate(xs) if index not in whole)))

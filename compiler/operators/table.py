@@ -58,6 +58,8 @@ class Operator:
     elementwise: bool
     """The result at a position depends on the operands at that (broadcast) position only."""
     outputs: int | Callable[[Mapping[str, Any]], int]
+    tables: Callable[[Mapping[str, Any]], Sequence[int]]
+    """Operands of an element-wise operator that are read whole and do not broadcast."""
     operands: tuple[inspect.Parameter, ...]
     variadic: bool
     attributes: Mapping[str, inspect.Parameter]
@@ -148,6 +150,7 @@ def operator(
     macs: Macs = no_macs,
     elementwise: bool = False,
     outputs: int | Callable[[Mapping[str, Any]], int] = 1,
+    tables: Callable[[Mapping[str, Any]], Sequence[int]] = lambda attributes: (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Puts a torch function into the table under ``name``."""
 
@@ -159,6 +162,7 @@ def operator(
             macs,
             elementwise,
             outputs,
+            tables,
             tuple(p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD),
             any(p.kind is p.VAR_POSITIONAL for p in parameters),
             {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY},
@@ -222,9 +226,13 @@ def _infer_elementwise(
     entry: Operator, node: Node, inputs: Sequence[TensorType | None], constants: Mapping[str, np.ndarray]
 ) -> tuple[TensorType, ...]:
     """The shape is what operands broadcast to; the element type is that of the result on one element."""
-    given = [kind for index, kind in enumerate(inputs) if kind is not None and not entry.is_static(index)]
+    whole = {index: kind for index in entry.tables(node.attributes) if (kind := inputs[index]) is not None}
+    given = [kind for index, kind in enumerate(inputs) if kind is not None and index not in whole and not entry.is_static(index)]
     shape = np.broadcast_shapes(*(kind.shape for kind in given))
-    (result,) = entry.apply(node, [None if kind is None else _ONE[kind.dtype] for kind in inputs], constants)
+    ones = [None if kind is None else _ONE[kind.dtype] for kind in inputs]
+    for index, kind in whole.items():
+        ones[index] = torch.ones(kind.shape, dtype=TORCH_DTYPES[kind.dtype])
+    (result,) = entry.apply(node, ones, constants)
     return (TensorType(tuple(shape), DTYPE_NAMES[result.dtype]),)
 
 

@@ -3,6 +3,8 @@
 Needs the extra `examples` (matplotlib for its bundled fonts, pillow to draw).
 """
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-CLASSES = "ABCDEFGHJKLMNPQRSTUVWXYZabdefghnqrt0123456789"
+CLASSES = "ABCDEFGHJKLMNPQRSTUVWXYZabdefghnqrt0123456789&"
 """One character a class. O and I are left out: in some fonts nothing tells them from 0 and 1."""
+DEMO_CLASSES = CLASSES[:-1]
+"""Those of the demo's shipped network."""
 SIZE = 32
 CANVAS = 48
 """Characters are drawn on a larger plane, so that turning and shifting one cuts nothing off."""
@@ -24,6 +28,8 @@ CONTRAST = (60, 196)
 """Least and greatest distance of the character's colour from the ground's, modulo 256, in each of red, green and blue."""
 NOISE = 0.1
 """Deviation of the noise on pixel values, which run from 0 to 1."""
+CHUNK = 1_000
+"""Images drawn from one seed: what a process does at a time, so the images do not depend on how many processes there are."""
 
 Pixels = NDArray[np.uint8]
 
@@ -71,11 +77,28 @@ def draw(character: str, random: np.random.Generator) -> Pixels:
     return np.asarray(image)
 
 
-def clean_images(count: int, seed: int) -> tuple[Pixels, NDArray[np.int64]]:
-    """`count` images without noise, uint8 [count, SIZE, SIZE, 3], and their labels, indices into CLASSES."""
+def clean_images(count: int, seed: int | tuple[int, ...], classes: str = CLASSES) -> tuple[Pixels, NDArray[np.int64]]:
+    """`count` images without noise, uint8 [count, SIZE, SIZE, 3], and their labels, indices into `classes`."""
     random = np.random.default_rng(seed)
-    labels = random.integers(0, len(CLASSES), count)
-    return np.stack([draw(CLASSES[label], random) for label in labels]), labels
+    labels = random.integers(0, len(classes), count)
+    return np.stack([draw(classes[label], random) for label in labels]), labels
+
+
+def draw_chunk(count: int, seed: int, chunk: int) -> tuple[Pixels, NDArray[np.int64]]:
+    """The `chunk`-th images of a seed's endless sequence."""
+    return clean_images(count, (seed, chunk))
+
+
+def draw_images(count: int, seed: int, processes: int) -> tuple[Pixels, NDArray[np.int64]]:
+    """As :func:`clean_images`, by several processes; the images are the same for any number of them."""
+    counts = [min(CHUNK, count - start) for start in range(0, count, CHUNK)]
+    if processes == 1 or len(counts) == 1:
+        parts = [draw_chunk(size, seed, chunk) for chunk, size in enumerate(counts)]
+    else:
+        # Started afresh rather than forked: torch's threads do not survive a fork.
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            parts = list(pool.map(draw_chunk, counts, [seed] * len(counts), range(len(counts))))
+    return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
 def add_noise(images: Pixels, seed: int) -> Pixels:
