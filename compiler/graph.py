@@ -65,6 +65,8 @@ class Graph:
     nodes: tuple[Node, ...]
     types: Mapping[str, TensorType]
     constants: Mapping[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+    """What the import decided for the user, for reports."""
 
     # -- looking around -----------------------------------------------------------------------------------------------------
 

@@ -32,11 +32,18 @@ def to_array(tensor: Tensor) -> np.ndarray:
     return np.array(tensor.detach().cpu().contiguous().numpy(), order="C", copy=None)
 
 
-def interpret(graph: Graph, inputs: Mapping[str, Tensor], *, keep: Collection[str] = ()) -> dict[str, Tensor]:
+def interpret(
+    graph: Graph,
+    inputs: Mapping[str, Tensor],
+    *,
+    keep: Collection[str] = (),
+    observe: Callable[[str, Tensor], None] = lambda name, value: None,
+) -> dict[str, Tensor]:
     """Runs a graph; returns its outputs and the values named in ``keep``, by name.
 
-    Values nobody reads any more are freed on the way. Gradients flow to inputs that require them. Raises InputError where the
-    inputs do not fit the graph or ``keep`` names no value of it.
+    ``observe`` is shown every input and result once it is known. Values nobody reads any more are freed on the way.
+    Gradients flow to inputs that require them. Raises InputError where the inputs do not fit the graph or ``keep`` names no value
+    of it.
     """
     check_inputs(graph, inputs)
     unknown = [name for name in keep if name not in graph.types]
@@ -50,8 +57,13 @@ def interpret(graph: Graph, inputs: Mapping[str, Tensor], *, keep: Collection[st
         return known[name]
 
     def evaluate(node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
-        return lookup(node.op).apply(node, operands, graph.constants)
+        results = lookup(node.op).apply(node, operands, graph.constants)
+        for name, result in zip(node.outputs, results, strict=False):
+            observe(name, result)
+        return results
 
+    for name in graph.inputs:
+        observe(name, inputs[name])
     return _execute(graph, inputs, constant, evaluate, keep)
 
 

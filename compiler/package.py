@@ -28,20 +28,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tapdot.compiler.errors import PackageError, TapdotError
 from tapdot.compiler.files import replacing
 from tapdot.compiler.graph import Graph
-from tapdot.compiler.lower import Lowered
 from tapdot.compiler.program import WEIGHTS, KernelCall, Program
 from tapdot.compiler.text import parse_graph, print_graph
 from tapdot.kernels.layout import ALIGNMENT
-from tapdot.kernels.registry import family_by_name
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import SUPPORTED_TVM
+from tapdot.kernels.versions import SUPPORTED_TVM
+
+if TYPE_CHECKING:
+    from tapdot.compiler.lower import Lowered
 
 MOST_MANIFEST_BYTES = 64 << 20
 
@@ -121,8 +122,13 @@ class Package:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the passes remarked."""
-        return tuple(self.manifest["notes"])
+        """What the import decided, and what the passes remarked."""
+        return (*self.import_notes, *self.manifest["notes"])
+
+    @property
+    def import_notes(self) -> tuple[str, ...]:
+        """What the import decided for the user: that an open batch dimension became 1, say."""
+        return tuple(self.manifest.get("import_notes", ()))
 
     @property
     def weights(self) -> FileRange:
@@ -162,6 +168,8 @@ class Package:
     @cached_property
     def graph(self) -> Graph:
         """The graph behind the kernels, its weights recovered exactly from their packed form."""
+        from tapdot.kernels.registry import family_by_name  # brings TVM along, which reading a package must not wait for
+
         with np.load(io.BytesIO(self.read(CONSTANTS_ENTRY)), allow_pickle=False) as stored:
             names = json.loads(str(stored["names"]))
             constants = {name: stored[f"array_{index}"] for index, name in enumerate(names)}
@@ -218,7 +226,16 @@ class Package:
             ) from error
 
     @classmethod
-    def create(cls, lowered: Lowered, target: Target, *, name: str, recipe: str, notes: Iterable[str]) -> Package:
+    def create(
+        cls,
+        lowered: Lowered,
+        target: Target,
+        *,
+        name: str,
+        recipe: str,
+        notes: Iterable[str] = (),
+        import_notes: Iterable[str] = (),
+    ) -> Package:
         """Writes a lowered model to a temporary file that lives as long as the package, or until ``save``."""
         temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
         path = Path(temporary.name) / "model.tapdot"
@@ -236,6 +253,7 @@ class Package:
                     "name": name,
                     "recipe": recipe,
                     "target": target.json(),
+                    "import_notes": list(import_notes),
                     "notes": list(notes),
                     "entries": entries,
                     "program": lowered.program.json(),
@@ -317,4 +335,9 @@ def _loose_constants(lowered: Lowered) -> bytes:
     return buffer.getvalue()
 
 
-__all__ = ["FORMAT", "WEIGHTS", "FileRange", "Package"]
+def load(path: str | os.PathLike[str]) -> Package:
+    """Opens a package written by ``Package.save`` or ``tapdot compile``. Raises PackageError for anything damaged or newer."""
+    return Package.load(path)
+
+
+__all__ = ["FORMAT", "WEIGHTS", "FileRange", "Package", "load"]

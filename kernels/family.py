@@ -15,7 +15,8 @@ import numpy as np
 from tapdot.kernels import sources
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, PrimFunc
+from tapdot.kernels.tvm_adapter import PrimFunc
+from tapdot.kernels.versions import SUPPORTED_TVM
 from tapdot.kernels.workload import Workload
 
 Config = Mapping[str, int]

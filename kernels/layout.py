@@ -193,6 +193,8 @@ def elements(shape: tuple[int, ...], layout: Layout | None) -> int:
 
 
 _OTHER_SIGN = {"int8": "uint8", "uint8": "int8"}
+CODES = frozenset(_OTHER_SIGN)
+"""Element types of quantized activations."""
 
 
 def stored_dtype(dtype: str, layout: Layout | None) -> str:

@@ -13,6 +13,7 @@ from tapdot.kernels.family import Family
 from tapdot.kernels.gemm import FullyConnected
 from tapdot.kernels.global_pooling import GlobalPooling
 from tapdot.kernels.pooling import Pooling
+from tapdot.kernels.quantize import DequantizeEdge, QuantizeEdge
 from tapdot.kernels.relayout import Relayout
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
@@ -32,6 +33,8 @@ def families() -> tuple[Family, ...]:
         Pooling(),
         GlobalPooling(),
         ElementwiseChain(),
+        QuantizeEdge(),
+        DequantizeEdge(),
         Relayout(),
         Concatenate(),
         Fallback(),

@@ -2,7 +2,8 @@
 
 Between layouts of one channel block whole rows are copied. Between planar rows and channel vectors, square tiles are transposed
 in registers. Every other pair of blocks goes element by element. Every byte of the result is written: the halo and the padded
-lanes of the last channel block hold the layout's ``zero``.
+lanes of the last channel block hold the layout's ``zero``. Codes that are stored with another sign on both sides change it on
+the way: 128 more or less is one bit of the byte.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, argument, load, loop, store, write_halo
+from tapdot.kernels.emit import Value, argument, load, loop, splat, store, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
-from tapdot.kernels.workload import Workload
+from tapdot.kernels.vector_math.arithmetic import vector_of
+from tapdot.kernels.workload import Operand, Workload
+
+CODE_TILE = 16
+"""Positions and channels of a tile of codes that is transposed in registers: a vector of sixteen bytes is on every core."""
+QUAD = 4
+"""Channels that lie together in an image of codes."""
 
 DTYPES = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 """Element types that are moved."""
@@ -48,27 +55,50 @@ def vector_lanes(target: Target, dtype: str) -> int:
     return target.isa.lanes * 4 // np.dtype(dtype).itemsize
 
 
-def copy_run(source: Buffer, start: Value, into: Buffer, to: Value, count: int, lanes: int) -> None:
+Convert = Callable[[Value, int], Value]
+"""What happens to ``lanes`` elements between loading and storing: ``(value, lanes)``."""
+
+
+def unchanged(value: Value, lanes: int) -> Value:
+    """No conversion."""
+    return value
+
+
+def conversion(source: Operand, into: Operand) -> Convert:
+    """From the element type one operand is stored in to that of another, which holds the same codes."""
+    if source.stored_dtype == into.stored_dtype:
+        return unchanged
+
+    def flip(value: Value, lanes: int) -> Value:
+        """The other sign: the topmost bit of every byte changes."""
+        kind = into.stored_dtype
+        bit = tirx.const(128 if kind == "uint8" else -128, kind)
+        return T.Cast(vector_of(kind, lanes), value) ^ splat(bit, lanes)
+
+    return flip
+
+
+def copy_run(source: Buffer, start: Value, into: Buffer, to: Value, count: int, lanes: int, convert: Convert = unchanged) -> None:
     """Copies ``count`` consecutive elements in vectors, the rest one by one."""
     whole, rest = divmod(count, lanes)
     if whole:
         with loop(whole) as index:
-            store(into, to + index * lanes, load(source, start + index * lanes, lanes), lanes)
+            store(into, to + index * lanes, convert(load(source, start + index * lanes, lanes), lanes), lanes)
     if rest:
         with loop(rest) as index:
-            T.buffer_store(into, source[start + whole * lanes + index], [to + whole * lanes + index])
+            T.buffer_store(into, convert(source[start + whole * lanes + index], 1), [to + whole * lanes + index])
 
 
-def copy_plane(source: Plane, into: Plane, lanes: int) -> None:
+def copy_plane(source: Plane, into: Plane, lanes: int, convert: Convert = unchanged) -> None:
     """Copies the positions of one plane between layouts of the same channel block."""
     _, _, height, width = source.shape
     block = source.layout.channel_block
     assert block == into.layout.channel_block
     if not source.layout.halo and not into.layout.halo:
-        copy_run(source.buffer, source.at(0, 0), into.buffer, into.at(0, 0), height * width * block, lanes)
+        copy_run(source.buffer, source.at(0, 0), into.buffer, into.at(0, 0), height * width * block, lanes, convert)
         return
     with loop(height) as y:
-        copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes)
+        copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes, convert)
 
 
 def transpose(rows: list[Value]) -> list[Value]:
@@ -133,12 +163,14 @@ class _Emitter:
         assert x is not None
         self.operands = x, y
         self.lanes = vector_lanes(target, x.dtype)
+        self.convert = conversion(x, y)
+        self.tile = CODE_TILE if x.dtype in CODES else self.lanes
         self.parallel = pays(y.elements * np.dtype(y.dtype).itemsize / 8)
 
     def emit(self) -> None:
         x, y = self.operands
-        self.x = argument("x", x.elements, x.dtype)
-        self.y = argument("y", y.elements, y.dtype)
+        self.x = argument("x", x.elements, x.stored_dtype)
+        self.y = argument("y", y.elements, y.stored_dtype)
         if x.layout == y.layout and not (x.layout and x.layout.halo):
             copy_run(self.x, 0, self.y, 0, x.elements, self.lanes)
             return
@@ -162,11 +194,11 @@ class _Emitter:
 
     def _gather(self, shape: Shape, source: Layout, into: Layout, n: Value, block: Value, filled: int) -> None:
         """Writes one channel block of the result, of which ``filled`` lanes are channels."""
-        width_block, zero = into.channel_block, tirx.const(into.zero, self.operands[1].dtype)
+        width_block, zero = into.channel_block, tirx.const(into.zero, self.operands[1].stored_dtype)
         target_plane = Plane(self.y, into, shape, n, block)
-        write_halo(self.y, into, shape, n, block, self.operands[1].dtype, self.lanes)
+        write_halo(self.y, into, shape, n, block, self.operands[1].stored_dtype, self.lanes)
         if source.channel_block == into.channel_block and filled == width_block:
-            copy_plane(Plane(self.x, source, shape, n, block), target_plane, self.lanes)
+            copy_plane(Plane(self.x, source, shape, n, block), target_plane, self.lanes, self.convert)
             return
 
         def element(lane: int, y: Value, x: Value) -> Value:
@@ -174,24 +206,32 @@ class _Emitter:
             return source.offset(shape, n, channel // source.channel_block, y, x) + channel % source.channel_block
 
         rows, columns = self._plane(shape, source, into)
-        tiled = source.channel_block == 1 and width_block == self.lanes and columns >= self.lanes
+        interleaved = source.channel_block == 1 and self.operands[0].dtype in CODES and width_block == QUAD
+        squares = source.channel_block == 1 and width_block == self.tile
+        tiled = (interleaved or squares) and columns >= self.tile
         with loop(rows) as y:
             if tiled:
-                with loop(columns // self.lanes) as tile:
-                    x = tile * self.lanes
+                with loop(columns // self.tile) as tile:
+                    x = tile * self.tile
                     channels = [
-                        load(self.x, element(lane, y, x), self.lanes) if lane < filled else T.broadcast(zero, self.lanes)
-                        for lane in range(self.lanes)
+                        self.convert(load(self.x, element(lane, y, x), self.tile), self.tile)
+                        if lane < filled
+                        else T.broadcast(zero, self.tile)
+                        for lane in range(width_block)
                     ]
                     start = T.Bind(target_plane.at(y, x))
-                    for position, vector in enumerate(transpose(channels)):
-                        store(self.y, start + position * self.lanes, vector, self.lanes)
-            done = columns // self.lanes * self.lanes if tiled else 0
+                    if interleaved:
+                        quads = [lane * self.tile + position for position in range(self.tile) for lane in range(QUAD)]
+                        store(self.y, start, T.Shuffle(channels, quads), QUAD * self.tile)
+                    else:
+                        for position, vector in enumerate(transpose(channels)):
+                            store(self.y, start + position * self.tile, vector, self.tile)
+            done = columns // self.tile * self.tile if tiled else 0
             if columns > done:
                 with loop(columns - done) as index:
                     start = T.Bind(target_plane.at(y, done + index))
                     for lane in range(width_block):
-                        value = self.x[element(lane, y, done + index)] if lane < filled else zero
+                        value = self.convert(self.x[element(lane, y, done + index)], 1) if lane < filled else zero
                         T.buffer_store(self.y, value, [start + lane])
 
     # -- from channel blocks to planar rows -------------------------------------------------------------------------------------
@@ -201,23 +241,23 @@ class _Emitter:
         source_plane = Plane(self.x, source, shape, n, block)
         planes = [Plane(self.y, into, shape, n, block * source.channel_block + lane) for lane in range(filled)]
         for plane in planes:
-            write_halo(self.y, into, shape, n, plane.block, self.operands[1].dtype, self.lanes)
+            write_halo(self.y, into, shape, n, plane.block, self.operands[1].stored_dtype, self.lanes)
         rows, columns = self._plane(shape, source, into)
-        tiled = source.channel_block == self.lanes and columns >= self.lanes
+        tiled = source.channel_block == self.tile and columns >= self.tile
         with loop(rows) as y:
             if tiled:
-                with loop(columns // self.lanes) as tile:
-                    x = tile * self.lanes
+                with loop(columns // self.tile) as tile:
+                    x = tile * self.tile
                     start = T.Bind(source_plane.at(y, x))
-                    positions = [load(self.x, start + index * self.lanes, self.lanes) for index in range(self.lanes)]
+                    positions = [load(self.x, start + index * self.tile, self.tile) for index in range(self.tile)]
                     for plane, vector in zip(planes, transpose(positions), strict=False):
-                        store(self.y, plane.at(y, x), vector, self.lanes)
-            done = columns // self.lanes * self.lanes if tiled else 0
+                        store(self.y, plane.at(y, x), self.convert(vector, self.tile), self.tile)
+            done = columns // self.tile * self.tile if tiled else 0
             if columns > done:
                 with loop(columns - done) as index:
                     start = T.Bind(source_plane.at(y, done + index))
                     for lane, plane in enumerate(planes):
-                        T.buffer_store(self.y, self.x[start + lane], [plane.at(y, done + index)])
+                        T.buffer_store(self.y, self.convert(self.x[start + lane], 1), [plane.at(y, done + index)])
 
     @staticmethod
     def _plane(shape: Shape, source: Layout, into: Layout) -> tuple[int, int]:

@@ -5,7 +5,6 @@ Kernels are written with TVM's builder of low-level functions, imported as ``T``
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,25 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
+from tapdot.kernels.versions import check_versions
 
-SUPPORTED_TVM = "0.27.0.post1"
-SUPPORTED_FFI = ("0.1.14.post0", "0.1.15")
-
-
-def _check_versions() -> None:
-    """The pins are hard: with a newer tvm-ffi this TVM crashes the process instead of raising."""
-    tvm_version = importlib.metadata.version("apache-tvm")
-    ffi_version = importlib.metadata.version("apache-tvm-ffi")
-    low, high = SUPPORTED_FFI
-    if tvm_version != SUPPORTED_TVM or not Version(low) <= Version(ffi_version) < Version(high):
-        raise ImportError(
-            f"tapdot needs apache-tvm=={SUPPORTED_TVM} with apache-tvm-ffi>={low},<{high}, found apache-tvm {tvm_version} with "
-            f"apache-tvm-ffi {ffi_version}. Run: pip install 'apache-tvm=={SUPPORTED_TVM}' 'apache-tvm-ffi>={low},<{high}'"
-        )
-
-
-_check_versions()
+check_versions()
 
 import tvm  # noqa: E402
 from tvm import rpc, tirx  # noqa: E402

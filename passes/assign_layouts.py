@@ -14,7 +14,7 @@ from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import TensorType
 from tapdot.compiler.workloads import VIEWS, computes_nothing, workload_of
 from tapdot.kernels.family import ROW_MAJOR, Port, Ports
-from tapdot.kernels.layout import Halo, Layout
+from tapdot.kernels.layout import CODES, Halo, Layout
 from tapdot.kernels.registry import NoFamilyError, select
 from tapdot.kernels.target import Target
 
@@ -36,11 +36,18 @@ class AssignLayouts(Pass):
     The channel block is the one most readers accept among those the producer writes, the producer's first choice on a tie; the
     halo is the union of what those readers need. A reader that accepts neither gets a ``Relayout``, one for all that want it.
 
+    8-bit codes (on a core whose dot products take unsigned activations)::
+
+        %a: int8[1,64,56,56] !quant(...) <block=16 halo=1,1,1,1 zero=128 offset=128> = QConv(%x, ...)
+
     1. What the caller gives and takes is row-major.
     2. Branches of a channel concatenation share one layout with its result where every branch but the last fills whole channel
        blocks and there is one image, so that the memory planner can place them in the result's buffer.
     3. A view (``Reshape`` and its kin) reads and makes row-major tensors.
     4. A buffer that holds the row-major tensor byte for byte counts as row-major.
+    5. Codes in channel blocks that some kernel reads as such are stored with the sign the target's dot products want; what is
+       row-major is stored as it is.
+    6. The halo of codes holds the code of a real zero, as the readers of that halo say it (their ``zero_point``).
     """
 
     target: Target
@@ -66,15 +73,11 @@ class _Chooser:
     def _ports(self, node: Node) -> Ports:
         if node.op in VIEWS or computes_nothing(self.graph, node):
             return Ports(tuple(ROW_MAJOR for _ in node.inputs), tuple(ROW_MAJOR for _ in node.outputs))
-        if is_channel_concat(self.graph, node):
-            lanes = self.target.isa.lanes
-            channels = [self.graph.type(name).shape[1] for name in node.inputs]
-            in_blocks = all(lanes in self._offer(name).blocks for name in node.inputs)
-            if in_blocks and all(count % lanes == 0 for count in channels[:-1]):
-                self.joined.union(*node.inputs, node.output)
-                self.aligned.add(node.name)
-                port = Port((lanes,))
-                return Ports(tuple(port for _ in node.inputs), (port,))
+        if is_channel_concat(self.graph, node) and (block := self._shared_block(node)):
+            self.joined.union(*node.inputs, node.output)
+            self.aligned.add(node.name)
+            port = Port((block,))
+            return Ports(tuple(port for _ in node.inputs), (port,))
         workload = workload_of(self.graph, node, layouts=False)
         try:
             family = select(workload, self.target)
@@ -85,6 +88,15 @@ class _Chooser:
                 "Replace the operator in the model, or report it with the model's graph as `tapdot inspect` prints it."
             ) from error
         return family.ports(workload, self.target)
+
+    def _shared_block(self, node: Node) -> int | None:
+        """The channel block in which all branches of a concatenation can lie side by side (2)."""
+        channels = [self.graph.type(name).shape[1] for name in node.inputs[:-1]]
+        offers = [self._offer(name).blocks for name in node.inputs]
+        for block in offers[0]:
+            if block > 1 and all(block in blocks for blocks in offers) and all(count % block == 0 for count in channels):
+                return block
+        return None
 
     def choose(self) -> Mapping[str, Layout | None]:
         """The layout of every value; None is row-major."""
@@ -103,22 +115,38 @@ class _Chooser:
         if any(self.graph.type(value).rank != 4 for value in values):
             return None
         offers = [self._offer(value) for value in values]
-        readers = [port for value in values for port in self.readers(value)]
+        readers = [reader for value in values for reader in self.readers(value)]
         if any(not offer.blocks for offer in offers):
             return None  # (1) and (3): somebody writes row-major only
         candidates = [block for block in offers[0].blocks if all(block in offer.blocks for offer in offers)]
         if not candidates:
             return None
-        votes = Counter({block: sum(block in port.blocks for port in readers) for block in candidates})
+        votes = Counter({block: sum(reader.takes(block) for reader in readers) for block in candidates})
         block = max(candidates, key=lambda candidate: (votes[candidate], -candidates.index(candidate)))
+        takers = [reader for reader in readers if block in reader.port.blocks]
+        wanted = Counter(reader.border for reader in takers if reader.port.halo)
+        border = wanted.most_common(1)[0][0] if wanted else self._code_of_zero(values[0])  # (6)
         halo = Halo()
-        for port in readers:
-            if block in port.blocks:
-                halo = halo.union(port.halo)
-        if not all(offer.grows for offer in offers):
-            halo = Halo()
-        layout = Layout(block, halo)
+        if all(offer.grows for offer in offers):
+            for reader in takers:
+                if reader.border == border or not reader.port.halo:
+                    halo = halo.union(reader.port.halo)
+        return self.physical(values[0], block, halo, border, bool(takers))
+
+    def physical(self, value: str, block: int, halo: Halo, border: int, read_in_blocks: bool = True) -> Layout | None:
+        """The layout of a value; ``border`` is the code of its halo. None where that is row-major."""
+        kind = self.graph.type(value)
+        offset = 0
+        if kind.dtype in CODES and block > 1 and read_in_blocks:
+            offset = offset_to(kind.dtype, self.target.isa.stores_signed)  # (5)
+        if kind.dtype not in CODES or (block == 1 and not halo):
+            border = 0
+        layout = Layout(block, halo, border + offset, offset)
         return None if layout == Layout() else layout
+
+    def _code_of_zero(self, value: str) -> int:
+        quant = self.graph.type(value).quant
+        return quant.zero_point[0] if quant is not None else 0
 
     def _offer(self, value: str) -> Port:
         node = self.graph.producer(value)
@@ -126,15 +154,53 @@ class _Chooser:
             return ROW_MAJOR
         return self.ports[node.name].outputs[node.outputs.index(value)]
 
-    def readers(self, value: str) -> list[Port]:
-        """Ports of all readers of a value, the caller's (1) among them."""
-        found = [port for node in self.graph.consumers[value] for port in self.reading_ports(node, value)]
-        return found + [ROW_MAJOR] * self.graph.outputs.count(value)
+    def readers(self, value: str) -> list[Reader]:
+        """All readers of a value, the caller (1) among them."""
+        found = [reader for node in self.graph.consumers[value] for reader in self.reading(node, value)]
+        return found + [Reader(ROW_MAJOR)] * self.graph.outputs.count(value)
 
-    def reading_ports(self, node: Node, value: str) -> list[Port]:
-        """Ports of the operands of a node that a value fills."""
+    def reading(self, node: Node, value: str) -> list[Reader]:
+        """The operands of a node that a value fills."""
         ports = self.ports[node.name].inputs
-        return [ports[index] or ROW_MAJOR for index, name in enumerate(node.inputs) if name == value and index < len(ports)]
+        return [
+            Reader(ports[index] or ROW_MAJOR, border_code(node))
+            for index, name in enumerate(node.inputs)
+            if name == value and index < len(ports)
+        ]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An operand of a kernel; ``border`` is what must stand in the halo it reads."""
+
+    port: Port
+    border: int = 0
+
+    def takes(self, block: int) -> bool:
+        """Whether it reads that channel block; in planar rows without a halo, row-major tensors are found too."""
+        return block in self.port.blocks
+
+    def accepts(self, layout: Layout | None, kind: TensorType) -> bool:
+        """Whether an operand that lies so can be read as it is."""
+        if layout is None:
+            return not self.port.blocks or (1 in self.port.blocks and not self.port.halo)
+        if not self.port.blocks:
+            return layout.is_dense_order(kind.shape)  # (4)
+        if layout.channel_block not in self.port.blocks or not layout.halo.covers(self.port.halo):
+            return False
+        return not self.port.halo or layout.zero == self.border + layout.code_offset  # (6)
+
+
+def border_code(node: Node) -> int:
+    """The code of a real zero in the operands of a node; zero itself for floats."""
+    return int(node.attributes.get("zero_point", 0))  # type: ignore[arg-type]
+
+
+def offset_to(dtype: str, signed: bool) -> int:
+    """What is added to codes so that they are stored signed, or unsigned."""
+    if signed == (dtype == "int8"):
+        return 0
+    return -128 if signed else 128
 
 
 def is_channel_concat(graph: Graph, node: Node) -> bool:
@@ -143,19 +209,10 @@ def is_channel_concat(graph: Graph, node: Node) -> bool:
         node.op == "Concat"
         and graph.type(node.output).rank == 4
         and graph.type(node.output).shape[0] == 1
-        and graph.type(node.output).dtype == "float32"
+        and graph.type(node.output).dtype in ("float32", *CODES)
         and int(node.attributes["axis"]) % 4 == 1  # type: ignore[arg-type]
         and not any(name in graph.constants for name in node.inputs)
     )
-
-
-def _accepts(port: Port, layout: Layout | None, kind: TensorType) -> bool:
-    """Whether an operand that lies so can be read through the port as it is."""
-    if layout is None:
-        return not port.blocks or (1 in port.blocks and not port.halo)
-    if not port.blocks:
-        return layout.is_dense_order(kind.shape)  # (4)
-    return layout.channel_block in port.blocks and layout.halo.covers(port.halo)
 
 
 def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout | None], notes: Notes) -> Graph:
@@ -187,9 +244,10 @@ def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout
                 continue
             if node.name in chooser.aligned:
                 continue  # (2): branches share the result's layout by construction
-            if not _accepts(port, layouts[value], graph.type(value)):
-                wanted = Layout(port.blocks[0], port.halo) if port.blocks else None
-                inputs[index] = copy(value, None if wanted == Layout() else wanted, node.name)
+            reader = Reader(port, border_code(node))
+            if not reader.accepts(layouts[value], graph.type(value)):
+                wanted = chooser.physical(value, port.blocks[0], port.halo, reader.border) if port.blocks else None
+                inputs[index] = copy(value, wanted, node.name)
         nodes.append(Node(node.op, tuple(inputs), node.outputs, node.attributes, node.name))
 
     outputs: list[str] = []

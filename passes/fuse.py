@@ -99,9 +99,11 @@ class Fuse(Pass):
 
     def join_elementwise(self, new: Editor, operands: tuple[Value, ...], root: Application) -> Value | None:
         """Chains become one chain."""
+        if not _in_float(root):  # (1)
+            return None
         for operand in operands:
             inner = new.producer(operand)
-            if inner is None or inner.op != "Elementwise":  # (1)
+            if inner is None or inner.op != "Elementwise" or not _in_float(inner):  # (1)
                 continue
             if not new.only_reader_is(operand, root) or operand.shape != root.result.shape:  # (2), (3)
                 continue
@@ -113,6 +115,8 @@ class Fuse(Pass):
 
     def join_host(self, new: Editor, operands: tuple[Value, ...], root: Application) -> Value | None:
         """A chain becomes the epilogue of the last computed producer that can take it."""
+        if not _in_float(root):  # (1)
+            return None
         producers = [producer for value in operands if (producer := new.producer(value)) and producer.op in HOSTS]  # (1)
         for host in sorted(producers, key=lambda producer: producer.position, reverse=True):
             result = host.result
@@ -198,6 +202,11 @@ def to_elementwise(new: Editor, operands: tuple[Value | None, ...], root: Applic
         return None
     expression = Apply(root.op, tuple(arguments), tuple(sorted(given.items())))
     return elementwise(new, expression, by_leaf(*tensors), root.result.shape)
+
+
+def _in_float(chain: Application) -> bool:
+    """Whether a chain computes in float32 and not with integer codes, which are another dialect."""
+    return all(value is None or value.dtype == "float32" for value in (*chain.operands, chain.result))
 
 
 def _number(value: Value) -> Number | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.memory import ARENA, CONSTANT, INPUT, OUTPUT, MemoryPlan, Place
-from tapdot.compiler.types import DTYPES
+from tapdot.compiler.types import DTYPES, TensorType
 from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.layout import ALIGNMENT, Layout, round_up
 from tapdot.passes.assign_layouts import is_channel_concat
@@ -29,7 +29,8 @@ def plan_memory(graph: Graph) -> MemoryPlan:
 
     1. A view's result is its operand.
     2. A branch of a channel concatenation is a slice of the result where layouts are equal, the branch fills whole channel
-       blocks, it is no input, constant or output of the graph, and it is not already a slice of another buffer.
+       blocks, it begins at a whole vector of channels, it is no input, constant or output of the graph, and it is not already a
+       slice of another buffer.
     3. An output of the graph that is a kernel's result is written by that kernel into the caller's buffer.
     4. Two buffers overlap only if no value of one is alive while a value of the other is. A kernel's operands and results are
        alive together.
@@ -125,7 +126,14 @@ def _in_slices(graph: Graph, node: Node, buffers: Mapping[str, _Buffer], fixed: 
         last = index == len(node.inputs) - 1
         if kind.layout != result.layout or (kind.shape[1] % block and not last) or node.inputs.count(value) > 1:
             return False
-        if buffer.root != value or fixed.intersection(buffer.members) or offset % ALIGNMENT:
+        if buffer.root != value or fixed.intersection(buffer.members) or offset % _alignment(result):
             return False
         offset += _slice_bytes(graph, value)
     return True
+
+
+def _alignment(kind: TensorType) -> int:
+    """Bytes at whose multiples a slice may begin: no vector of channels lies across a cache line then."""
+    if kind.layout is None or kind.layout.channel_block == 1:
+        return ALIGNMENT
+    return min(ALIGNMENT, kind.layout.channel_block * DTYPES[kind.dtype].itemsize)

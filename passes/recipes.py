@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
-from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.options import configure
 from tapdot.compiler.pipeline import Phase, Recipe
 from tapdot.passes.canonicalize import Canonicalize
@@ -15,6 +13,7 @@ from tapdot.passes.fold_batch_norm import FoldBatchNorm
 from tapdot.passes.fold_constants import FoldConstants
 from tapdot.passes.fuse import Fuse
 from tapdot.passes.pad_into_conv import PadIntoConv
+from tapdot.passes.recipe_names import check_recipe
 from tapdot.passes.remove_identity import RemoveIdentity
 from tapdot.passes.resolve_windows import ResolveWindows
 
@@ -48,7 +47,7 @@ def float_recipe() -> Recipe:
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "float": float_recipe,
 }
-"""Every recipe by the name that ``--recipe`` takes."""
+"""Every recipe by the name that ``--recipe`` takes; ``recipe_names`` lists the names for those who only ask which there are."""
 
 
 def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
@@ -56,8 +55,4 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 
     Raises TapdotError, with the nearest name there is, for an unknown recipe, pass or option.
     """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, 1, 0.4)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(RECIPES)}."
-        raise TapdotError(f"There is no recipe {name!r}. {hint}")
-    return configure(RECIPES[name](), settings)
+    return configure(RECIPES[check_recipe(name)](), settings)

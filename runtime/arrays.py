@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +13,41 @@ from tapdot.compiler.errors import InputError
 from tapdot.compiler.files import write_bytes
 from tapdot.compiler.package import Package
 
+NAMELESS = ("", "arr_0")
+
 
 def read_arrays(path: Path, package: Package) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file by name; a file with one array fits a model with one input, whatever its name.
+    """The arrays of an ``.npz`` file by name.
 
-    Raises InputError where the file cannot be read; shapes are checked where the arrays are used.
+    An array without a name (an ``.npy`` file, or what ``numpy.savez(path, array)`` calls ``arr_0``) is taken for a model's only
+    input. Raises InputError where the file cannot be read and where names differ; shapes are checked where arrays are used.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {"": np.asarray(stored)} if isinstance(stored, np.ndarray) else {name: stored[name] for name in stored.files}
+        stored = np.load(path, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            arrays = {"": stored}
+        else:
+            with stored:
+                arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; write the inputs with numpy.savez(path, name=array).") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise InputError(
             f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, name=array)."
         ) from error
-    expected = package.program.inputs
-    if len(arrays) == len(expected) == 1:
-        return {expected[0].name: next(iter(arrays.values()))}
+    expected = [tensor.name for tensor in package.program.inputs]
+    if len(expected) == 1 and len(arrays) == 1 and not arrays.keys().isdisjoint(NAMELESS):
+        return {expected[0]: next(iter(arrays.values()))}
+    if set(arrays) != set(expected):
+        raise InputError(
+            f"{path} holds {_listed(arrays)}, and {package.name} takes {_listed(expected)}. Write the arrays by the model's "
+            f"names: numpy.savez(path, **{{{', '.join(f'{name!r}: array' for name in expected)}}})."
+        )
     return arrays
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) if name else "an array without a name" for name in names) or "no array"
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -22,7 +22,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapdot.compiler.cache import build_once, cache_directory, locked
+from tapdot.compiler.cache import build_once, cache_directory, filling, lock_of, locked
 from tapdot.compiler.errors import BundleError
 
 AGENT_SOURCES = Path(__file__).resolve().parent / "agent"
@@ -188,10 +188,10 @@ def _download_wheel(package: str, architecture: str) -> Path:
     folder = cache_directory() / "wheels"
     folder.mkdir(exist_ok=True)
     pattern = f"{package.replace('-', '_')}-{version}-*{architecture}.whl"
-    with locked(folder / f"{package}.lock"):
+    with locked(lock_of(folder / package)):
         if not (found := sorted(folder.glob(pattern))):
             platforms = [f"manylinux_2_{minor}_{architecture}" for minor in range(28, 16, -1)]
-            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            with filling(folder / package) as unfinished:
                 done = subprocess.run(
                     [
                         *(
@@ -203,7 +203,7 @@ def _download_wheel(package: str, architecture: str) -> Path:
                             "--disable-pip-version-check",
                             "--no-deps",
                         ),
-                        *("--only-binary=:all:", "--python-version", "3.11", "--dest", unfinished),
+                        *("--only-binary=:all:", "--python-version", "3.11", "--dest", str(unfinished)),
                         *(option for tag in platforms for option in ("--platform", tag)),
                         f"{package}=={version}",
                     ],
@@ -212,7 +212,7 @@ def _download_wheel(package: str, architecture: str) -> Path:
                     stdin=subprocess.DEVNULL,
                     check=False,
                 )
-                wheels = list(Path(unfinished).glob(pattern))
+                wheels = list(unfinished.glob(pattern))
                 if done.returncode != 0 or not wheels:
                     reason = (done.stderr.strip().splitlines() or ["pip found no such wheel"])[-1]
                     raise BundleError(

@@ -14,7 +14,8 @@ import numpy as np
 
 from tapdot.compiler.errors import DeviceError, TapdotError
 from tapdot.runtime.bundle import build_bundle
-from tapdot.runtime.devices import DEVICE_KINDS, Device, Session, connect
+from tapdot.runtime.devices import DEVICE_KINDS, EMULATED, connect
+from tapdot.runtime.devices.base import Device, Session
 from tapdot.runtime.devices.connection import greet
 from tapdot.runtime.devices.emulated import EmulatedDevice, find_emulator
 from tapdot.runtime.devices.host import HostDevice
@@ -59,7 +60,7 @@ def list_devices() -> list[ListedDevice]:
         detail = "ready"
         if kind.far_away:
             available, detail = None, "fill in the address; see tapdot doctor"
-        elif kind.create is EmulatedDevice:
+        elif kind is EMULATED:
             try:
                 detail = f"ready, with {find_emulator()}"
             except DeviceError as error:

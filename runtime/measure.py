@@ -13,11 +13,11 @@ import numpy as np
 from tapdot.compiler.errors import DeviceError
 from tapdot.compiler.package import Package
 from tapdot.compiler.pipeline import relative_error, seeded_inputs
+from tapdot.compiler.units import bytes_text
 from tapdot.runtime.devices.base import DeviceInformation, Session
 from tapdot.runtime.program import LoadedProgram, check_inputs
 from tapdot.runtime.verify import WHOLE_TOLERANCE, flat_in_layout, reference_values
 
-MEBI = 2**20
 WARM_UP_WINDOW = 5
 WARM_UP_SPREAD = 0.05
 WARM_UP_LIMIT = 60
@@ -107,7 +107,7 @@ class Measurement:
         return facts
 
     def __str__(self) -> str:
-        memory = f"weights {self.weights_bytes / MEBI:.1f} MiB, arena {self.arena_bytes / MEBI:.1f} MiB"
+        memory = f"weights {bytes_text(self.weights_bytes)}, arena {bytes_text(self.arena_bytes)}"
         if self.information.emulated:
             count = (
                 "not counted" if self.instructions is None else f"{self.instructions / 1e6:.1f} million instructions an inference"

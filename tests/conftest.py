@@ -12,6 +12,9 @@ HOW_TO_EMULATE = "sudo apt-get install qemu-user libc6-arm64-cross libstdc++6-ar
 SIGNS_OF_A_MISSING_TOOL = ("emulated: ", "could not import", "is not installed")
 LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
 
+HEARS_CONTROL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""First line of a script that a test sends SIGINT to: a shell's background jobs ignore it, and so would what they start."""
+
 
 def emulator_missing() -> str | None:
     """What keeps emulated tests from running here, or None."""

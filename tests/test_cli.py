@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from tests.conftest import HEARS_CONTROL_C
 from tests.small_networks import INPUT_SHAPE, small_onnx
 
 from tapdot.cli import main
 from tapdot.compiler.package import Package
 
-COMMANDS = ("compile", "run", "verify", "measure", "bench", "inspect", "devices", "doctor")
+COMMANDS = ("compile", "run", "verify", "measure", "bench", "inspect", "devices", "recipes", "doctor")
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def test_compile_writes_a_package_and_says_so_on_stderr(tapdot: Tapdot, folder: 
     )
     assert (outcome.status, outcome.out) == (0, "")
     assert outcome.sentence.startswith(f"Wrote {target} (")
+    assert re.search(r"\([0-9.]+ KiB\): small for host:generic, \d+ kernels, [0-9.]+ kMAC, arena [0-9.]+ KiB\.", outcome.sentence)
     assert Package.load(target).name == "small"
     assert list((tmp_path / "g").iterdir())
 
@@ -130,6 +134,14 @@ def test_run_writes_the_answer(tapdot: Tapdot, folder: Path, tmp_path: Path) -> 
     with np.load(tmp_path / "y.npz", allow_pickle=False) as answers:
         assert answers.files == ["answer"]
         assert answers["answer"].shape == (1, 4, 1, 1)
+
+
+def test_an_array_without_a_name_is_the_only_input(tapdot: Tapdot, folder: Path, tmp_path: Path) -> None:
+    image = np.zeros(INPUT_SHAPE, np.float32)
+    np.savez(tmp_path / "x.npz", image)
+    np.save(tmp_path / "x.npy", image)
+    for name in ("x.npz", "x.npy"):
+        assert tapdot("run", folder / "small.tapdot", "--input", tmp_path / name, "-o", tmp_path / "y.npz").status == 0
 
 
 def test_verify(tapdot: Tapdot, folder: Path) -> None:
@@ -166,8 +178,38 @@ def test_inspect(tapdot: Tapdot, folder: Path, name: str) -> None:
     assert "Conv(" in outcome.out
     assert "image: float32[1, 3, 8, 8]" in outcome.out
     assert "Conv(" not in tapdot("inspect", folder / name, "--no-graph").out
+    assert outcome.out.index("image: float32[1, 3, 8, 8]") < outcome.out.index("Conv("), "facts first, where there is no screen"
+    assert re.search(r"^weights +\d+[0-9.]* (bytes|KiB)$", outcome.out, re.MULTILINE)
     document = tapdot("inspect", folder / name, "--json").json()
     assert document["GMAC"] > 0
+    assert document["weights_bytes"] > 0
+
+
+def test_inspect_ends_with_the_facts_on_a_terminal(tapdot: Tapdot, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    outcome = tapdot("inspect", folder / "small.onnx")
+    assert outcome.out.index("Conv(") < outcome.out.index("operators")
+
+
+def test_recipes_lists_every_option(tapdot: Tapdot) -> None:
+    outcome = tapdot("recipes")
+    assert outcome.status == 0
+    assert "float: The network as it was trained, in float32." in outcome.out.splitlines()
+    assert "  --set fuse.max_operators=24" in outcome.out.splitlines()
+    (row,) = (row for row in tapdot("recipes", "--json").json() if row["recipe"] == "float")
+    assert "fuse.max_operators=24" in row["options"]
+
+
+def test_an_open_batch_is_told_of_and_remembered(tapdot: Tapdot, tmp_path: Path) -> None:
+    model = onnx.load(small_onnx(tmp_path / "m.onnx"))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    onnx.save(model, tmp_path / "m.onnx")
+    told = "Input 'image' has an open batch dimension, which became 1"
+    assert told in tapdot("inspect", tmp_path / "m.onnx").out
+    outcome = tapdot("compile", tmp_path / "m.onnx", "-o", tmp_path / "m.tapdot", "--target", "host:generic")
+    assert outcome.sentence.startswith(told), outcome
+    assert told in tapdot("inspect", tmp_path / "m.tapdot").out
+    assert Package.load(tmp_path / "m.tapdot").notes[0].startswith(told)
 
 
 def test_devices_and_targets(tapdot: Tapdot) -> None:
@@ -268,6 +310,53 @@ def test_unknown_choices(tapdot: Tapdot, folder: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+NOTHING_SLOW = """
+import json, sys
+from tapdot.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["tapdot", *arguments]
+    try:
+        main()
+    except SystemExit as leaving:
+        assert leaving.code == 1, arguments
+    else:
+        raise AssertionError(arguments)
+    loaded = {"torch", "tvm", "onnx"} & sys.modules.keys()
+    assert not loaded, (arguments, loaded)
+"""
+
+
+def test_simple_mistakes_are_told_before_torch_and_tvm_are_loaded(folder: Path, tmp_path: Path) -> None:
+    model, package, out = str(folder / "small.onnx"), str(folder / "small.tapdot"), str(tmp_path / "x.tapdot")
+    (tmp_path / "damaged.tapdot").write_bytes((folder / "small.tapdot").read_bytes()[:-100])
+    mistakes = {
+        "nothing there": ("compile", "missing.onnx", "-o", out),
+        "which is usually a pickle": ("compile", "net.pth", "-o", out),
+        "which is a package": ("bench", package),
+        "Did you mean cortex-a76": ("compile", model, "-o", out, "--target", "cortex-a67"),
+        "Did you mean 'float'": ("bench", model, "--recipe", "flaot"),
+        "There is no folder": ("compile", model, "-o", str(tmp_path / "no" / "x.tapdot")),
+        "'hots' names no device": ("measure", package, "--device", "hots"),
+        "There is no package at": ("verify", "missing.tapdot"),
+        "compile it first": ("measure", model),
+        "damaged or cut short": ("inspect", str(tmp_path / "damaged.tapdot")),
+        "There is no file": ("run", package, "--input", "missing.npz", "-o", out),
+    }
+    command = [sys.executable, "-c", NOTHING_SLOW, json.dumps(list(mistakes.values()))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    sentences = re.split(r"^tapdot: ", result.stderr, flags=re.MULTILINE)[1:]
+    assert len(sentences) == len(mistakes), result.stderr
+    for words, sentence in zip(mistakes, sentences, strict=True):
+        assert words in " ".join(sentence.split())
+
+
+def test_reading_a_package_loads_neither_torch_nor_tvm(folder: Path) -> None:
+    script = "import sys; from tapdot.cli import main\ntry: main()\nfinally: assert not {'torch', 'tvm'} & sys.modules.keys()"
+    command = [sys.executable, "-c", script, "inspect", str(folder / "small.tapdot")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("package")
+
+
 def test_inputs_that_do_not_fit(tapdot: Tapdot, folder: Path, tmp_path: Path) -> None:
     def attempt(**arrays: np.ndarray) -> Outcome:
         np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
@@ -276,7 +365,12 @@ def test_inputs_that_do_not_fit(tapdot: Tapdot, folder: Path, tmp_path: Path) ->
     image = np.zeros(INPUT_SHAPE, np.float32)
     failed(attempt(image=image[:, :2]), "Expected float32[1, 3, 8, 8] for the input 'image', found float32[1, 2, 8, 8]")
     failed(attempt(image=image.astype(np.float64)), "found float64[1, 3, 8, 8]")
-    failed(attempt(image=image, other=image), "no input 'other'")
+    for arrays, held in (
+        ({"picture": image}, "'picture'"),
+        ({"image": image, "other": image}, "'image', 'other'"),
+        ({}, "no array"),
+    ):
+        failed(attempt(**arrays), f"holds {held}, and small takes 'image'", "numpy.savez(path, **{'image': array})")
     failed(attempt(image=np.array([None], object)), "not a readable .npz file")
     (tmp_path / "x.npz").write_text("text")
     arguments = ("run", folder / "small.tapdot", "-o", tmp_path / "y.npz", "--input")
@@ -326,7 +420,10 @@ def test_an_interruption_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     output, cache = tmp_path / "out", tmp_path / "cache"
     output.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tapdot.cli", "compile", str(folder / "small.onnx"), "-o", str(output / "x.tapdot")],
+        [
+            *(sys.executable, "-c", HEARS_CONTROL_C + "from tapdot.cli import main; main()"),
+            *("compile", str(folder / "small.onnx"), "-o", str(output / "x.tapdot")),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -348,5 +445,5 @@ def test_an_interruption_leaves_nothing(folder: Path, tmp_path: Path) -> None:
 def test_a_reader_that_leaves_is_no_error_of_ours(folder: Path) -> None:
     command = f"{sys.executable} -m tapdot.cli inspect {folder / 'small.tapdot'} | head -n 1"
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("graph")
+    assert result.stdout.startswith("package")
     assert "Traceback" not in result.stderr

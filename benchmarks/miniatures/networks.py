@@ -1,8 +1,5 @@
 """Three published architectures in miniature, of the zoo's own blocks, and a tiny one for scikit-learn's digits."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from benchmarks.zoo.mobilenet_v2 import ConvolutionBlock, InvertedResidual
@@ -83,33 +80,3 @@ class DigitsNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.classifier(self.features(image).flatten(1))
-
-
-@dataclass(frozen=True)
-class Miniature:
-    """One entry: how to make the network, the data it is trained on, and how it is trained."""
-
-    title: str
-    constructor: Callable[[int], nn.Module]
-    data: str = "glyphs"
-    epochs: int = 8
-    peak_learning_rate: float = 0.1
-    largest_shift: int = 2
-    """Pixels that training moves images by."""
-
-
-MINIATURES = {
-    "resnet": Miniature("ResNet, miniature", MiniatureResNet),
-    "mobilenet_v2": Miniature("MobileNetV2, miniature", MiniatureMobileNetV2),
-    "vgg": Miniature("VGG, miniature", MiniatureVGG, peak_learning_rate=0.05),
-    "digits": Miniature("digits", DigitsNetwork, data="digits", epochs=15, largest_shift=1),
-}
-GLYPH_NETWORKS = tuple(name for name, miniature in MINIATURES.items() if miniature.data == "glyphs")
-SEEDS = (0, 1, 2)
-
-
-def find(name: str) -> Miniature:
-    """The entry of that name; ValueError, with the names there are, for another."""
-    if name not in MINIATURES:
-        raise ValueError(f"There is no miniature network '{name}'; there are {', '.join(MINIATURES)}.")
-    return MINIATURES[name]

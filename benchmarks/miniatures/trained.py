@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -21,11 +22,41 @@ from benchmarks.miniatures.dataset import (
     glyph_data,
     glyphs_digest,
 )
-from benchmarks.miniatures.networks import find
+from benchmarks.miniatures.networks import DigitsNetwork, MiniatureMobileNetV2, MiniatureResNet, MiniatureVGG
 from benchmarks.miniatures.training import train
 from tapdot.compiler.cache import build_once, cache_directory
 
 WEIGHTS_FILE = "weights.npz"
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """One entry: how to make the network, the data it is trained on, and how it is trained."""
+
+    title: str
+    constructor: Callable[[int], nn.Module]
+    data: str = "glyphs"
+    epochs: int = 12
+    peak_learning_rate: float = 0.1
+    largest_shift: int = 2
+    """Pixels that training moves images by."""
+
+
+MINIATURES = {
+    "resnet": Miniature("ResNet, miniature", MiniatureResNet),
+    "mobilenet_v2": Miniature("MobileNetV2, miniature", MiniatureMobileNetV2),
+    "vgg": Miniature("VGG, miniature", MiniatureVGG, peak_learning_rate=0.05),
+    "digits": Miniature("digits", DigitsNetwork, data="digits", epochs=15, largest_shift=1),
+}
+GLYPH_NETWORKS = tuple(name for name, miniature in MINIATURES.items() if miniature.data == "glyphs")
+SEEDS = (0, 1, 2)
+
+
+def find(name: str) -> Miniature:
+    """The entry of that name; ValueError, with the names there are, for another."""
+    if name not in MINIATURES:
+        raise ValueError(f"There is no miniature network '{name}'; there are {', '.join(MINIATURES)}.")
+    return MINIATURES[name]
 
 
 @cache
@@ -36,9 +67,10 @@ def data(name: str) -> Dataset:
 
 def weights_folder(name: str, seed: int, epochs: int) -> Path:
     """Where the weights of a network lie: their name says the code, the data, the seed and the epochs they follow from."""
-    folder = Path(__file__).parent
-    facts = [code_digest(folder / "networks.py", folder / "training.py"), MEAN, DEVIATION]
-    if find(name).data == "glyphs":
+    folder, miniature = Path(__file__).parent, find(name)
+    facts: list[object] = [code_digest(folder / "networks.py", folder / "training.py"), MEAN, DEVIATION]
+    facts += [miniature.peak_learning_rate, miniature.largest_shift]
+    if miniature.data == "glyphs":
         facts += [glyphs_digest(), TRAIN_IMAGES, TRAIN_SEED, TRAIN_NOISE_SEED]
     digest = hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
     return cache_directory() / "miniatures" / f"{name}-seed{seed}-epochs{epochs}-{digest}"

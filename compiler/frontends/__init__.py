@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx import ModelProto  # (not the package: the submodule of that name would hide it)
-from torch import nn
-from torch.export import ExportedProgram
-
 from tapdot.compiler.errors import ModelError
-from tapdot.compiler.graph import Graph
+from tapdot.compiler.frontends.model_file import ONNX, check_model_file
 
 if TYPE_CHECKING:
-    from tapdot.compiler.frontends.torch import Examples
+    from onnx import ModelProto
+    from torch import nn
+    from torch.export import ExportedProgram
 
-PICKLES = (".pt", ".pth", ".pkl", ".bin", ".ckpt")
+    from tapdot.compiler.frontends.torch import Examples
+    from tapdot.compiler.graph import Graph
 
 
 def trace(
@@ -27,8 +26,15 @@ def trace(
     """The graph of a model: an ``.onnx`` or ``.pt2`` file, a torch module, an exported program or a loaded ONNX model.
 
     A torch module needs ``example_inputs`` (a tensor, a sequence, or a mapping by parameter name); for the others ``shapes``
-    fixes dimensions they leave open, by input name. A graph is returned as it is. Raises ModelError that lists all that is wrong.
+    fixes dimensions they leave open, by input name. A graph is returned as it is. What was decided on the way is in the graph's
+    ``notes``. Raises ModelError that lists all that is wrong.
     """
+    from onnx import ModelProto  # (not the package: the submodule of that name would hide it)
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from tapdot.compiler.graph import Graph
+
     if isinstance(model, Graph):
         return model
     if isinstance(model, (nn.Module, ExportedProgram)):
@@ -40,17 +46,9 @@ def trace(
             f"Expected a path, a torch module, an exported program or an ONNX model, found {type(model).__name__}; see "
             "tapdot.trace."
         )
-    suffix = Path(model).suffix.lower()
-    if suffix == ".onnx":
+    if check_model_file(Path(model)) == ONNX:
         return _from_onnx(model, shapes)
-    if suffix == ".pt2":
-        return _from_torch(model, None, shapes)
-    if suffix in PICKLES:
-        raise ModelError(
-            f"Expected a model as .onnx or .pt2, found {str(model)!r}, which is usually a pickle, and pickles are never "
-            "loaded; save the model with torch.export.save(torch.export.export(module.eval(), example_inputs), 'model.pt2')."
-        )
-    raise ModelError(f"Expected a model as .onnx or .pt2, found {str(model)!r}; rename the file if it is one of them.")
+    return _from_torch(model, None, shapes)
 
 
 def _from_torch(model: Any, example_inputs: Examples | None, shapes: Mapping[str, Sequence[int]] | None) -> Graph:

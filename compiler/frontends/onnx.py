@@ -39,6 +39,7 @@ def import_onnx(source: str | Path | onnx.ModelProto, *, shapes: Mapping[str, Se
     model = _inlined(file.model, problems)
     model = to_table_opset(model, problems)
     _check_operators(model.graph, problems)
+    _drop_indices(model.graph, problems)
     importer = _Importer(model.graph.name or "graph", file.weights, problems)
     importer.declare_inputs(model.graph, shapes)
     problems.raise_any()
@@ -78,6 +79,21 @@ def _check_operators(graph: onnx.GraphProto, problems: Problems) -> None:
                 f"Operator {op} ({where}) is not supported; rewrite that part of the model with other operators, or cut the "
                 "model before it (onnx.utils.extract_model) and compute the rest outside."
             )
+
+
+def _drop_indices(graph: onnx.GraphProto, problems: Problems) -> None:
+    """Takes the second result off every MaxPool, and adds a problem for each that somebody reads."""
+    read = {name for node in graph.node for name in node.input}.union(value.name for value in graph.output)
+    for node in graph.node:
+        if node.domain not in DEFAULT_DOMAINS or node.op_type != "MaxPool" or len(node.output) < 2:
+            continue
+        if node.output[1] in read:
+            problems.add(
+                f"MaxPool node {label(node)} also tells where each maximum stood (its second result, {node.output[1]!r}), which "
+                "is not computed; export the model without return_indices, with Resize or ConvTranspose in place of unpooling."
+            )
+        else:
+            del node.output[1:]
 
 
 class _Importer:
@@ -221,7 +237,7 @@ class _Importer:
             else:
                 outputs.append(self.values[value.name])
         self.problems.raise_any()
-        return self.builder.build(outputs).verify()
+        return self.builder.build(outputs).replace(notes=tuple(self.problems.notes)).verify()
 
 
 # -- operators that never become nodes: their results follow from types and attributes ----------------------------------------

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from tapdot.compiler.errors import ModelError
+from tapdot.compiler.frontends.model_file import check_is_file
 from tapdot.compiler.frontends.problems import Problems, listed, reason_of
 from tapdot.compiler.frontends.weights import check_finite
 from tapdot.compiler.types import DTYPES
@@ -44,10 +45,7 @@ def read_onnx(source: str | Path | onnx.ModelProto, problems: Problems) -> OnnxF
 
 
 def _parse(path: Path) -> onnx.ModelProto:
-    if not path.exists():
-        raise ModelError(f"Expected a model file at {str(path)!r}, found nothing there; check the path.")
-    if path.is_dir():
-        raise ModelError(f"Expected a model file at {str(path)!r}, found a folder; name the .onnx file in it.")
+    check_is_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:

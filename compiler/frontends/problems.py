@@ -11,11 +11,15 @@ SHOWN = 20
 
 
 class Problems:
-    """Sentences about one model. ``raise_any`` turns them into one ModelError that starts with the model's name."""
+    """Sentences about one model. ``raise_any`` turns them into one ModelError that starts with the model's name.
+
+    ``notes`` are no problems: what the import decided for the user, who is to read it in reports.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.sentences: list[str] = []
+        self.notes: list[str] = []
 
     def add(self, sentence: str) -> None:
         """Notes a problem; saying one twice changes nothing."""

@@ -26,6 +26,7 @@ from torch.export.pt2_archive import constants as archive
 from torch.export.pt2_archive._package import PT2ArchiveReader, load_pt2
 
 from tapdot.compiler.errors import ModelError
+from tapdot.compiler.frontends.model_file import check_is_file
 
 _OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+"
@@ -37,10 +38,7 @@ _SIZE = re.compile(
 
 def read_pt2(path: Path) -> ExportedProgram:
     """The exported program in a file; raises ModelError where there is none, or where reading it would run code."""
-    if not path.exists():
-        raise ModelError(f"Expected a model file at {str(path)!r}, found nothing there; check the path.")
-    if path.is_dir():
-        raise ModelError(f"Expected a model file at {str(path)!r}, found a folder; name the .pt2 file in it.")
+    check_is_file(path)
     damaged = (
         f"Expected a torch.export archive in {str(path)!r}, found {path.stat().st_size} bytes that do not read as one: the "
         "file is damaged, of another format, or from another version of torch; save it again with torch.export.save."

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 from tapdot.compiler.frontends.problems import Problems, listed
 
 Dimension = int | str
 """A number, or the name of a dimension that the model leaves open."""
-
-log = logging.getLogger(__name__)
 
 
 def fix_shapes(
@@ -22,7 +19,7 @@ def fix_shapes(
 
     1. A shape in ``wanted`` must have the declared rank and agree with every declared number.
     2. It binds the names of open dimensions, for other inputs too.
-    3. Where the first dimension alone is still open, it is a batch and becomes 1, with a note in the log.
+    3. Where the first dimension alone is still open, it is a batch and becomes 1, with a note.
     """
     wanted = dict(wanted or {})
     for name in wanted:
@@ -69,8 +66,11 @@ def _fix(
     resolved = [bound.get(size, size) if isinstance(size, str) else size for size in declared]
     unknown = [index for index, size in enumerate(resolved) if isinstance(size, str)]
     if unknown == [0] and len(resolved) > 1:
-        log.warning("Input %r has an open batch dimension; it becomes 1. Say --shape %s=... for another.", name, name)
         resolved[0] = 1
+        problems.notes.append(
+            f"Input {name!r} has an open batch dimension, which became 1; for another, give the shape: --shape "
+            f"{name}={','.join(map(str, resolved)).replace('1', 'N', 1)}."
+        )
     elif unknown:
         example = ",".join(str(size) if isinstance(size, int) else "N" for size in resolved)
         which = "dimension" if len(unknown) == 1 else "dimensions"

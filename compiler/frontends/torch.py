@@ -217,7 +217,7 @@ class _Importer:
             )
         self.problems.raise_any()
         self.builder.name = name
-        return self.builder.build(outputs).verify()
+        return self.builder.build(outputs).replace(notes=tuple(self.problems.notes)).verify()
 
     def _placeholder(self, node: fx.Node, spec: Any) -> None:
         value = node.meta.get("val")

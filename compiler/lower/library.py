@@ -24,7 +24,8 @@ from tapdot.compiler.lower.entry import aliases, entry_function
 from tapdot.compiler.program import ENTRY, Program
 from tapdot.kernels import sources
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import SUPPORTED_TVM, object_code
+from tapdot.kernels.tvm_adapter import object_code
+from tapdot.kernels.versions import SUPPORTED_TVM
 
 ALLOWED_SYMBOLS = ("TVMFFI", "TVMBackend", "__TVM", "__tvm", "memcpy", "memset")
 """Prefixes of the symbols a library may leave to the process that loads it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tapdot.compiler.costs import node_macs
 from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.lower.library import build_library
 from tapdot.compiler.memory import CONSTANT, MemoryPlan
@@ -113,7 +114,7 @@ def lower(
                 {index: node.inputs[index] for index in constants},
                 tuple(names),
                 tuple(filter(None, node.outputs)),
-                _macs(graph, node),
+                node_macs(graph, node),
             )
         )
     program = Program(
@@ -152,9 +153,3 @@ def _argument(graph: Graph, plan: MemoryPlan, value: str) -> Argument:
     assert place.space != CONSTANT
     item = np.dtype(kind.dtype).itemsize
     return Argument(place.space, place.index, place.offset, kind.bytes // item, stored_dtype(kind.dtype, kind.layout))
-
-
-def _macs(graph: Graph, node: Node) -> int:
-    operator = lookup(node.op)
-    outputs = [graph.type(name) for name in node.outputs if name]
-    return int(operator.macs(graph.input_types(node), outputs, operator.defaults(node.attributes)))

@@ -18,6 +18,8 @@ from tapdot.compiler.operators.spatial import conv_macs, convolve
 from tapdot.compiler.operators.table import Ints, lookup, meta, operator
 from tapdot.kernels.expression import ACCUMULATOR, Expression, evaluate, leaf_index, parse, tables
 
+CODES = (torch.int8, torch.uint8)
+
 parsed = functools.lru_cache(maxsize=4096)(parse)
 
 
@@ -42,8 +44,10 @@ def apply_expression(expression: Expression | str, operands: Sequence[Tensor]) -
             raise ValueError(f"{op} is not element-wise and has no place in an expression")
         return entry.compute(*arguments, **attributes)
 
+    kind = torch.int32 if first.dtype in CODES else first.dtype  # what codes are widened to
+
     def number(value: float) -> Tensor:
-        return torch.tensor(value, dtype=first.dtype, device=first.device)
+        return torch.tensor(value, dtype=kind, device=first.device)
 
     try:
         return evaluate(expression, named, apply, number)

@@ -6,6 +6,7 @@ into codes again (``kernels.numerics`` holds the rules)::
     Narrow(Dyadic(acc, r0, r1), zero_point=0, low=0, high=255, dtype='uint8')
     Narrow(Add(Dyadic(acc, r0, r1), Dyadic(Widen(r2, zero_point=0), multiplier=1518500250, shift=31)), low=0, ...)
     Lookup(Narrow(Dyadic(acc, r0, r1), ...), r2)
+    Reals(acc, r0)
 
 Sums of products are computed in float64, where they are exact: ``passes.requantize`` proves every accumulator below 2^31.
 """
@@ -88,6 +89,12 @@ def dyadic(x: Tensor, m: Tensor | None = None, s: Tensor | None = None, *, multi
     if m is None or s is None:
         return numerics.rounding_shift(x.long() * multiplier, shift).int()
     return numerics.rounding_shift(x.long() * m.long(), s.long()).int()
+
+
+@operator("Reals", elementwise=True)
+def reals(x: Tensor, scales: Tensor) -> Tensor:
+    """int32 to float32, one multiply by a float32 scale a channel: ``f32(x) * scales``. Ends the last integer epilogue."""
+    return x.float() * scales
 
 
 @operator("Narrow", elementwise=True)

@@ -1,17 +1,9 @@
 """The demo's network: a small residual one, and how an image becomes its input."""
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks.miniatures.dataset import prepare
 from torch import Tensor, nn
 
-MEAN, DEVIATION = 0.5, 0.25
-"""Of pixel values from 0 to 1, over the three colours alike."""
-
-
-def prepare(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pixels, uint8 [N, H, W, 3], as the network takes them: float32 [N, 3, H, W]."""
-    scaled = (images.astype(np.float32) / 255 - MEAN) / DEVIATION
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+__all__ = ["GlyphNetwork", "prepare"]
 
 
 class Residual(nn.Module):

@@ -2,8 +2,10 @@
 
 # Importing a module of operators puts them into the table.
 from tapdot.kernels.fallback import (  # noqa: F401
+    codes,
     elementwise,
     indexing,
+    integer,
     linear,
     movement,
     normalization,

@@ -14,8 +14,9 @@ import numpy as np
 
 from tapdot.kernels import epilogue, expression
 from tapdot.kernels.emit import Value
+from tapdot.kernels.fallback import codes
 from tapdot.kernels.fallback.table import operator
-from tapdot.kernels.fallback.tensors import Builder, Tensor, UnsupportedError, broadcast_shape, is_float
+from tapdot.kernels.fallback.tensors import Builder, Tensor, UnsupportedError, is_float
 from tapdot.kernels.tvm_adapter import T, tirx
 from tapdot.kernels.vector_math import double
 
@@ -110,6 +111,8 @@ _INTEGER: dict[str, Callable[..., Value]] = {
 
 def apply(b: Builder, op: str, operands: tuple[Value, ...], attributes: Mapping[str, Any]) -> Value:
     """One operator on scalars of one type, whatever the type."""
+    if op in codes.OPERATORS:
+        return codes.OPERATORS[op](b, *operands, **attributes)
     if is_float(str(operands[0].ty)):
         return real(b, op, operands, attributes)
     if op not in _INTEGER:
@@ -251,23 +254,33 @@ def is_inf(b: Builder, x: Tensor, *, detect_negative: int = 1, detect_positive: 
 
 
 def apply_epilogue(b: Builder, text: str, acc: Tensor, extras: tuple[Tensor, ...]) -> Tensor:
-    """An expression over ``acc`` and the further operands ``r0``, ``r1``, ..."""
+    """An expression over ``acc`` and the further operands ``r0``, ``r1``, ...; tables of a ``Lookup`` are read whole.
+
+    Literals beside codes or their sums are int32.
+    """
     tree = expression.parse(text)
-    names = ["acc", *(f"r{index}" for index in range(len(extras)))]
+    operands = {expression.ACCUMULATOR: acc, **{f"r{index}": extra for index, extra in enumerate(extras)}}
+    tables = {name: operands[name] for name in expression.tables(tree)}
+    elements = {name: operand for name, operand in operands.items() if name not in tables}
+
+    def number(value: float) -> Value:
+        return b.constant(value, acc.dtype) if is_float(acc.dtype) else b.constant(int(value), _literal_type(acc.dtype))
 
     def at(*values: Value) -> Value:
-        operands = dict(zip(names, values, strict=True))
         return expression.evaluate(
             tree,
-            operands,
+            {**tables, **dict(zip(elements, values, strict=True))},
             lambda op, arguments, attributes: b.share(apply(b, op, tuple(arguments), attributes)),
-            lambda number: b.constant(number if is_float(acc.dtype) else int(number), acc.dtype),
+            number,
         )
 
-    return b.map(at, acc, *extras)
+    return b.map(at, *elements.values(), dtype=b.outputs[0][1])
+
+
+def _literal_type(kind: str) -> str:
+    return "int32" if kind in ("int8", "uint8") else kind
 
 
 @operator("Elementwise")
 def chain(b: Builder, acc: Tensor, *extras: Tensor, expression: str) -> Tensor:
-    shape = broadcast_shape(acc.shape, *(extra.shape for extra in extras))
-    return apply_epilogue(b, expression, acc.broadcast(shape), extras)
+    return apply_epilogue(b, expression, acc, extras)

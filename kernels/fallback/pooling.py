@@ -14,9 +14,10 @@ from tapdot.kernels.fallback.windows import Window, covered, padded_data, window
 from tapdot.kernels.tvm_adapter import T
 
 
-def _slide(
+def slide(
     b: Builder, x: Tensor, over: Window, border: float | int, combine: Callable[[Value, Value], Value], initial: float | int
 ) -> Tensor:
+    """Everything under each window combined; outside the data stands ``border``."""
     data = padded_data(b, x, over, border)
 
     def term(index: Index, taps: Index) -> Value:
@@ -41,7 +42,7 @@ def _window(b: Builder, x: Tensor, attributes: dict[str, Any]) -> Window:
 def max_pool(b: Builder, x: Tensor, **attributes: Any) -> Tensor:
     if len(b.outputs) > 1:
         raise UnsupportedError("MaxPool with indices")
-    return _slide(b, x, _window(b, x, attributes), lowest(x.dtype), larger(b), lowest(x.dtype))
+    return slide(b, x, _window(b, x, attributes), lowest(x.dtype), larger(b), lowest(x.dtype))
 
 
 @operator("AveragePool")
@@ -50,7 +51,7 @@ def average_pool(b: Builder, x: Tensor, *, count_include_pad: int = 0, **attribu
     over = _window(b, x, attributes)
     if any(dilation > 1 for dilation in over.dilations):
         raise UnsupportedError("AveragePool with dilations")
-    sums = _slide(b, x, over, 0, add, 0)
+    sums = slide(b, x, over, 0, add, 0)
 
     def at(*index: Value) -> Value:
         count: Value = 1
@@ -77,7 +78,7 @@ def _norm(b: Builder, p: int, x: Tensor, add_up: Callable[[Tensor], Tensor]) -> 
 @operator("LpPool")
 def lp_pool(b: Builder, x: Tensor, *, p: int = 2, **attributes: Any) -> Tensor:
     over = _window(b, x, attributes)
-    return _norm(b, p, x, lambda powers: _slide(b, powers, over, 0, add, 0))
+    return _norm(b, p, x, lambda powers: slide(b, powers, over, 0, add, 0))
 
 
 def _space(x: Tensor) -> Shape:

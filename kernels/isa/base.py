@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Isa:
-    """What a float kernel needs to know of a core's vectors.
+    """What a kernel needs to know of a core's vectors.
 
     ``lanes``: float32 values in a vector. ``registers``: architectural vector registers. ``fma``: a fused multiply-add exists
     (without it the two roundings are written out, never a library call). ``multiply_by_lane``: an operand may be one lane of a
@@ -25,6 +25,11 @@ class Isa:
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
     fma_latency: float = 4.0
+    dot: str = ""
+    """The instruction that multiplies 8-bit codes and sums them in 32 bits, or the one that does so after widening to 16 bits;
+    empty where products are written out. ``isa.integer`` holds the emitters."""
+    stores_signed: bool = True
+    """Whether codes between kernels are stored signed; ``vpdpbusd`` wants unsigned activations."""
 
     @property
     def vector(self) -> str:
@@ -32,10 +37,17 @@ class Isa:
         return f"float32x{self.lanes}"
 
 
-AVX512 = Isa("avx512", 16, 32, True, False, frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}))
-AVX2 = Isa("avx2", 8, 16, True, False, frozenset({"avx2", "fma"}))
-NEON = Isa("neon", 4, 32, True, True, frozenset({"neon"}))
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+
+AVX512_VNNI = Isa(
+    "avx512vnni", 16, 32, True, False, _AVX512 | {"avx512vnni"}, dot="vpdpbusd", stores_signed=False
+)  # fmt: skip
+AVX512 = Isa("avx512", 16, 32, True, False, _AVX512, dot="vpmaddwd", stores_signed=False)
+AVX2 = Isa("avx2", 8, 16, True, False, frozenset({"avx2", "fma"}), dot="vpmaddwd", stores_signed=False)
+I8MM = Isa("i8mm", 4, 32, True, True, frozenset({"neon", "dotprod", "i8mm"}), dot="smmla")
+DOTPROD = Isa("dotprod", 4, 32, True, True, frozenset({"neon", "dotprod"}), dot="sdot")
+NEON = Isa("neon", 4, 32, True, True, frozenset({"neon"}), dot="smlal")
 GENERIC = Isa("generic", 4, 16, False, False, frozenset(), fma_per_cycle=1.0)
 
-ISAS = {isa.name: isa for isa in (AVX512, AVX2, NEON, GENERIC)}
+ISAS = {isa.name: isa for isa in (AVX512_VNNI, AVX512, AVX2, I8MM, DOTPROD, NEON, GENERIC)}
 """Best first: a target gets the first whose features it has."""

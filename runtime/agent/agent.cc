@@ -88,25 +88,41 @@ std::string ClaimFolder(const std::string& directory) {
   return folder;  // the descriptor stays open until this process ends
 }
 
+// A numeric address of either family, and its size; 0 where the text is none.
+socklen_t Parse(const std::string& text, uint16_t port, sockaddr_storage* address) {
+  *address = {};
+  auto* four = reinterpret_cast<sockaddr_in*>(address);
+  if (inet_pton(AF_INET, text.c_str(), &four->sin_addr) == 1) {
+    four->sin_family = AF_INET;
+    four->sin_port = htons(port);
+    return sizeof *four;
+  }
+  auto* six = reinterpret_cast<sockaddr_in6*>(address);
+  if (inet_pton(AF_INET6, text.c_str(), &six->sin6_addr) == 1) {
+    six->sin6_family = AF_INET6;
+    six->sin6_port = htons(port);
+    return sizeof *six;
+  }
+  return 0;
+}
+
 int Listen(const Options& options, uint16_t* port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(options.port);
-  if (inet_pton(AF_INET, options.address.c_str(), &address.sin_addr) != 1)
-    Die("'" + options.address + "' is not a numeric IPv4 address");
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_storage address;
+  socklen_t size = Parse(options.address, options.port, &address);
+  if (size == 0) Die("'" + options.address + "' is not a numeric IPv4 or IPv6 address");
+  const int listener = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const int one = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener, 64) != 0) {
+  if (bind(listener, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener, 64) != 0) {
     const std::string place = options.address + ":" + std::to_string(options.port);
     if (errno == EADDRINUSE)
       Die("port " + std::to_string(options.port) + " of " + options.address +
           " is taken by another program; stop it or choose another --port");
     Die("cannot listen on " + place + ": " + std::strerror(errno));
   }
-  socklen_t size = sizeof address;
   getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size);
-  *port = ntohs(address.sin_port);
+  *port = ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                                              : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
   fcntl(listener, F_SETFL, O_NONBLOCK);
   return listener;
 }
@@ -150,7 +166,8 @@ class Agent {
   }
 
   void Serve() {
-    std::printf("listening on %s:%u\n", options_.address.c_str(), port_);
+    const bool six = options_.address.find(':') != std::string::npos;
+    std::printf(six ? "listening on [%s]:%u\n" : "listening on %s:%u\n", options_.address.c_str(), port_);
     std::fflush(stdout);
 
     // Signals are let in only while waiting, so none is missed between a check and a wait.

@@ -87,7 +87,7 @@ class AgentProcess:
             if not chunk:
                 break
             said += chunk
-        if found := re.fullmatch(rb"listening on [0-9.]+:(\d+)\n", said):
+        if found := re.fullmatch(rb"listening on \S+:(\d+)\n", said):
             return int(found[1])
         raise DeviceError(f"The agent did not start: {self.complaint() or 'it said nothing'}.")
 

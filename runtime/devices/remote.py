@@ -62,7 +62,7 @@ class RemoteDevice(Device):
 
     def __init__(self, host: str, port: int, key: str | None = None) -> None:
         self.host, self.port, self._key = host, port, key
-        self.line = f"rpc://{host}:{port}"
+        self.line = f"rpc://[{host}]:{port}" if ":" in host else f"rpc://{host}:{port}"
 
     @property
     def key(self) -> str:

@@ -14,15 +14,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tapdot.api import compile, load, trace  # noqa: A004 always used as tapdot.compile
+    from tapdot.api import compile, trace  # noqa: A004 always used as tapdot.compile
     from tapdot.compiler.errors import TapdotError
     from tapdot.compiler.graph import Graph
-    from tapdot.compiler.package import Package
+    from tapdot.compiler.package import Package, load
     from tapdot.runtime.devices import connect
 
 _HOMES = {
     "compile": "tapdot.api",
-    "load": "tapdot.api",
+    "load": "tapdot.compiler.package",
     "trace": "tapdot.api",
     "connect": "tapdot.runtime.devices",
     "Graph": "tapdot.compiler.graph",

@@ -13,7 +13,7 @@ from tapdot.compiler.frontends import trace
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.lower import lower
 from tapdot.compiler.options import configure
-from tapdot.compiler.package import Package
+from tapdot.compiler.package import Package, load
 from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.passes.assign_layouts import AssignLayouts
 from tapdot.passes.plan_memory import plan_memory
@@ -55,12 +55,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     lowered = lower(outcome.graph, plan_memory(outcome.graph), target, outputs=graph.outputs)
     given = isinstance(model, str | os.PathLike)
     name = Path(model).stem if given and graph.name in NAMELESS else graph.name  # type: ignore[arg-type]
-    return Package.create(lowered, target, name=name, recipe=recipe, notes=outcome.notes)
-
-
-def load(path: str | os.PathLike[str]) -> Package:
-    """Opens a package written by ``Package.save`` or ``tapdot compile``. Raises PackageError for anything damaged or newer."""
-    return Package.load(path)
+    return Package.create(lowered, target, name=name, recipe=recipe, notes=outcome.notes, import_notes=graph.notes)
 
 
 def _target(name: str | Target) -> Target:

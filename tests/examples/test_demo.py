@@ -49,7 +49,7 @@ def test_network_takes_what_prepare_gives() -> None:
 def test_glyphs_are_the_same_for_the_same_seed() -> None:
     pytest.importorskip("matplotlib")
     pytest.importorskip("PIL")
-    from examples.demo import glyphs
+    from benchmarks.miniatures import glyphs
 
     first, labels = glyphs.clean_images(6, seed=3)
     again, _ = glyphs.clean_images(6, seed=3)

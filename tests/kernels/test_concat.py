@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from kernel_runner import TARGETS, run, vectors
 
-from tapdot.kernels.concat import Concatenate
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.concat import Concatenate, pieces
+from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.target import find_target
 from tapdot.kernels.workload import Operand, Workload
 
@@ -28,3 +28,22 @@ def test_refuses_what_is_not_whole_blocks():
     target = find_target("host:avx2")
     assert not Concatenate().serves(workload([12, 8], [Layout(8)] * 2, Layout(8)), target)
     assert not Concatenate().serves(workload([8, 8], [Layout(8)] * 2, Layout(8), axis=2), target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("channels", [(32, 16, 7), (24, 40, 8), (5, 3, 1, 20), (58, 58), (16, 1, 50)])
+def test_concatenates_codes_of_any_number_of_channels(target, channels):
+    """In-place slices need whole blocks; copies of codes do not."""
+    target = find_target(target)
+    signs = [Layout(16, zero=5), Layout(16, Halo(1, 1, 1, 1), 133, 128), Layout(16, Halo(0, 2, 0, 0)), Layout(16)]
+    shapes = [(2, count, 5, 6) for count in channels]
+    parts = tuple(Operand(shape, "int8", layout) for shape, layout in zip(shapes, signs, strict=False))
+    result = Operand((2, sum(channels), 5, 6), "int8", Layout(16, Halo(1, 0, 0, 2), 130, 128))
+    work = Workload("Concat", parts, (result,), (("axis", 1),))
+    arrays = [np.random.default_rng(i).integers(-128, 128, part.shape).astype(np.int8) for i, part in enumerate(parts)]
+    assert np.array_equal(run(Concatenate(), work, target, arrays), np.concatenate(arrays, 1))
+
+
+def test_blocks_inside_one_part_are_one_run():
+    runs = list(pieces([24, 100], 16))
+    assert [(first, count) for first, count, _ in runs] == [(0, 1), (1, 1), (2, 5), (7, 1)]

@@ -79,3 +79,22 @@ def test_refuses_other_shapes_and_types():
 @pytest.mark.parametrize("pair", [(None, Layout(4, HALO)), (Layout(4), None)])
 def test_links_alone_on_a_phone(pair):
     assert_links_alone(Relayout(), workload((1, 19, 5, 21), *pair), find_target("cortex-a76"))
+
+
+SIGNS = [Layout(16, HALO, zero=133, code_offset=128), Layout(4, HALO, zero=3), Layout(16), Layout(4, Halo(), 0, 128), None]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SIGNS, ids=str)
+@pytest.mark.parametrize("into", SIGNS, ids=str)
+def test_codes_change_their_sign_on_the_way(target, source, into):
+    for shape in [(2, 19, 5, 21), (1, 3, 6, 40), (1, 32, 1, 1)]:
+        x = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+        got = run(Relayout(), workload(shape, source, into, "int8"), find_target(target), [x])
+        assert np.array_equal(got, x)
+
+
+def test_unsigned_codes_become_signed_ones():
+    x = np.random.default_rng(0).integers(0, 256, (1, 21, 4, 17)).astype(np.uint8)
+    into = Layout(16, HALO, zero=-128, code_offset=-128)
+    assert np.array_equal(run(Relayout(), workload(x.shape, None, into, "uint8"), find_target("host"), [x]), x)

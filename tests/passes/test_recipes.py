@@ -17,6 +17,7 @@ from tapdot.compiler.graph import Graph, GraphBuilder
 from tapdot.compiler.pipeline import run
 from tapdot.compiler.types import TensorType
 from tapdot.passes.fuse import ELEMENTWISE, Fuse
+from tapdot.passes.recipe_names import RECIPE_NAMES
 from tapdot.passes.recipes import RECIPES, clean_up, recipe
 
 torch.set_num_threads(1)
@@ -117,3 +118,7 @@ def test_settings_reach_the_pass() -> None:
 def test_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(TapdotError, match=r"no recipe 'flaot'\. Did you mean 'float'\?"):
         recipe("flaot")
+
+
+def test_the_light_list_of_names_is_the_table_of_recipes() -> None:
+    assert tuple(RECIPES) == RECIPE_NAMES

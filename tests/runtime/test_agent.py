@@ -13,9 +13,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from tests.conftest import HEARS_CONTROL_C
 from tests.runtime.conftest import StartAgent, assert_serves, device_of, greeting, send
+from tests.small_networks import INPUT_SHAPE, small_onnx
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.tvm_adapter import rpc
@@ -23,6 +26,7 @@ from tapdot.runtime.bundle import Bundle
 from tapdot.runtime.devices.connection import RPC_CODE_DUPLICATE, RPC_CODE_MISMATCH, RPC_MAGIC, greet
 from tapdot.runtime.devices.emulated import AgentProcess
 from tapdot.runtime.devices.remote import RemoteDevice, RemoteSession
+from tapdot.runtime.program import LoadedProgram
 
 
 def wait_for(condition: object, seconds: float = 10.0) -> None:
@@ -155,6 +159,80 @@ def test_one_client_too_many_is_told_to_wait(start_agent: StartAgent, misbehavin
     assert_serves(agent, misbehaving_library)
 
 
+FOUR_CLIENTS = """
+import os, sys, traceback
+import numpy as np
+import tapdot
+from tapdot.runtime.program import LoadedProgram  # once, before the processes part: loading TVM takes seconds
+
+def client(value):
+    package = tapdot.load(sys.argv[2])
+    inputs = {"image": np.full((1, 3, 8, 8), float(value), np.float32)}
+    with tapdot.connect(sys.argv[1]).open(60) as session:
+        os.write(1, b"open\\n")
+        os.read(0, 1)  # until every client has its session
+        program = LoadedProgram(session, package)
+        answers = {program.run(inputs)["answer"].tobytes() for _ in range(20)}
+    os.write(1, f"{value} {' '.join(answer.hex() for answer in answers)}\\n".encode())
+
+children = []
+for value in sys.argv[3:]:
+    child = os.fork()
+    if child == 0:
+        try:
+            client(value)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+def test_four_clients_at_once_each_get_their_own_answers(agent: AgentProcess, tmp_path: Path) -> None:
+    """Processes of their own, all with a session at the same moment, with one package and inputs that differ."""
+    import tapdot
+
+    package = tapdot.compile(small_onnx(tmp_path / "small.onnx"), target="host:generic")
+    package.save(tmp_path / "small.tapdot")
+    values = ("1", "2", "3", "4")
+    clients = subprocess.Popen(
+        [sys.executable, "-c", FOUR_CLIENTS, device_of(agent).line, str(tmp_path / "small.tapdot"), *values],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TAPDOT_KEY": agent.key},
+    )
+    assert clients.stdout is not None
+    assert [clients.stdout.readline() for _ in values] == ["open\n"] * 4
+    assert len(sessions_of(agent)) == 4
+    with pytest.raises(DeviceError, match="is busy"):
+        device_of(agent).open()
+    told, _ = clients.communicate("....", timeout=60)
+    assert clients.returncode == 0
+    found = dict(line.split(" ", 1) for line in told.splitlines())
+    with tapdot.connect("host").open() as session:
+        host = LoadedProgram(session, package)
+        for value in values:
+            image = np.full(INPUT_SHAPE, float(value), np.float32)
+            assert found[value] == host.run({"image": image})["answer"].tobytes().hex(), "twenty times the same"
+    wait_for(lambda: not sessions_of(agent) and not folders_of(agent))
+
+
+def test_an_agent_on_ipv6(start_agent: StartAgent, misbehaving_library: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    agent = start_agent("--address", "::1")
+    device = RemoteDevice("::1", agent.port, agent.key)
+    with device.open(20) as session:
+        session.call(session.load_library(misbehaving_library), "nothing", [])
+    with pytest.raises(DeviceError, match=rf"rpc://\[::1\]:{agent.port} refused the key"):
+        RemoteDevice("::1", agent.port, "wrong").open()
+
+
 @pytest.mark.parametrize("name", ["../escape", "a/b", "/tmp/x", "..", ".hidden", "", "x" * 129, "a..b", "nul\0byte"])
 def test_file_names_stay_inside_the_session(device: RemoteDevice, agent: AgentProcess, name: str) -> None:
     session = rpc.connect("127.0.0.1", agent.port, agent.key)
@@ -215,7 +293,7 @@ session.call(module, "hang", [])
 
 def start_client(agent: AgentProcess, library: Path) -> subprocess.Popen[bytes]:
     client = subprocess.Popen(
-        [sys.executable, "-c", OPEN_AND_HANG, str(agent.port), agent.key, str(library)],
+        [sys.executable, "-c", HEARS_CONTROL_C + OPEN_AND_HANG, str(agent.port), agent.key, str(library)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -325,7 +403,7 @@ def test_a_busy_port_is_a_sentence_and_a_failure(agent: AgentProcess, native_bun
         (("--port",), "k", 2, "--port needs a value"),
         (("--port", "70000"), "k", 2, "takes a number from 0 to 65535"),
         (("--sessions", "many"), "k", 2, "takes a number from 1 to 64"),
-        (("--address", "localhost"), "k", 1, "not a numeric IPv4 address"),
+        (("--address", "localhost"), "k", 1, "not a numeric IPv4 or IPv6 address"),
         (("--directory", "/proc/nowhere"), "k", 1, "cannot create a folder in /proc/nowhere"),
     ],
 )

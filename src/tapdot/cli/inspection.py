@@ -1,20 +1,20 @@
-"""What `tapdot inspect` shows: the graph, who computes what, copies, sizes."""
+"""What `tapdot inspect` shows: who computes what, copies, sizes, and the graph."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
-from tapdot.compiler.graph import Graph
-from tapdot.compiler.operators import lookup
 from tapdot.compiler.package import Package
+from tapdot.compiler.units import bytes_text
 
-MEBI = 2**20
+BYTES = "_bytes"
+"""Facts whose names end so are sizes: whole numbers as JSON, and read with a unit on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +30,48 @@ class Report:
         return {**self.facts, "remarks": list(self.remarks), "graph": self.graph}
 
     def print(self, console: Console, with_graph: bool) -> None:
-        """For a terminal: the graph first, so that what matters stands at the end of the screen."""
-        if with_graph:
+        """For a reader. The facts stand where they are seen, however long the graph: last on a terminal, first in a file."""
+        if with_graph and console.is_terminal:
             console.print(self.graph, markup=False)
-        width = max(len(name) for name in self.facts)
-        for name, value in self.facts.items():
-            console.print(f"{name.replace('_', ' '):<{width}}  {_show(value)}", markup=False)
+        self._print_facts(console)
+        if with_graph and not console.is_terminal:
+            console.print(f"\n{self.graph}", markup=False)
+
+    def _print_facts(self, console: Console) -> None:
+        lines = {name.removesuffix(BYTES).replace("_", " "): _show(name, value) for name, value in self.facts.items()}
+        width = max(map(len, lines))
+        for name, value in lines.items():
+            console.print(f"{name:<{width}}  {value}", markup=False)
         for remark in self.remarks:
             console.print(f"- {remark}", markup=False)
+
+
+class _Typed(Protocol):
+    """An input or output as the program of a package and the graph of a model tell it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
 
 
 def inspect_model(path: Path, shapes: Mapping[str, Sequence[int]] | None) -> Report:
     """A model file as imported, before any pass."""
     import tapdot
+    from tapdot.compiler.costs import graph_macs
 
     graph = tapdot.trace(path, shapes=shapes)
     facts = {
         "model": str(path),
-        **_signature(graph),
+        "inputs": _signature((name, graph.type(name)) for name in graph.inputs),
+        "outputs": _signature((name, graph.type(name)) for name in graph.outputs),
         "operators": dict(Counter(node.op for node in graph.nodes).most_common()),
         "parameters": sum(array.size for array in graph.constants.values()),
-        "weights_MiB": round(sum(array.nbytes for array in graph.constants.values()) / MEBI, 2),
+        "weights_bytes": sum(array.nbytes for array in graph.constants.values()),
         "GMAC": _giga(graph_macs(graph)),
     }
-    return Report(facts, (), str(graph))
+    return Report(facts, graph.notes, str(graph))
 
 
 def inspect_package(package: Package) -> Report:
@@ -67,26 +85,18 @@ def inspect_package(package: Package) -> Report:
         "model": package.name,
         "made_by": f"tapdot {package.manifest['tapdot']} with tvm {package.manifest['tvm']}, recipe {package.recipe}",
         "target": f"{package.target.name} ({package.target.cpu}, {package.target.isa.name})",
-        **_signature(package.graph),
+        "inputs": _signature((tensor.name, tensor) for tensor in program.inputs),
+        "outputs": _signature((tensor.name, tensor) for tensor in program.outputs),
         "kernels": f"{len(program.calls)} calls of {len({call.symbol for call in program.calls})} kernels",
         "families": dict(families.most_common()),
         "through_TVM": ", ".join(f"{call.node} ({call.workload.op})" for call in slow) or "none",
         "copies": ", ".join(call.node for call in copies) or "none",
         "GMAC": _giga(sum(call.macs for call in program.calls)),
-        "weights_MiB": round(program.weights_bytes / MEBI, 2),
-        "arena_MiB": f"{program.arena_bytes / MEBI:.2f} (at least {program.arena_lower_bound / MEBI:.2f} for any plan)",
+        "weights_bytes": program.weights_bytes,
+        "arena_bytes": program.arena_bytes,
+        "arena_at_least_bytes": program.arena_lower_bound,
     }
     return Report(facts, package.notes, package.read("graph.txt").decode())
-
-
-def graph_macs(graph: Graph) -> int:
-    """Multiply-accumulates of one inference."""
-    total = 0
-    for node in graph.nodes:
-        operator = lookup(node.op)
-        outputs = [graph.type(name) for name in node.outputs if name]
-        total += operator.macs(graph.input_types(node), outputs, operator.defaults(node.attributes))
-    return total
 
 
 def _giga(count: int) -> float:
@@ -94,14 +104,13 @@ def _giga(count: int) -> float:
     return float(f"{count / 1e9:.4g}")
 
 
-def _signature(graph: Graph) -> dict[str, Any]:
-    return {
-        "inputs": ", ".join(f"{name}: {graph.type(name).dtype}{list(graph.type(name).shape)}" for name in graph.inputs),
-        "outputs": ", ".join(f"{name}: {graph.type(name).dtype}{list(graph.type(name).shape)}" for name in graph.outputs),
-    }
+def _signature(tensors: Iterable[tuple[str, _Typed]]) -> str:
+    return ", ".join(f"{name}: {tensor.dtype}{list(tensor.shape)}" for name, tensor in tensors)
 
 
-def _show(value: Any) -> str:
+def _show(name: str, value: Any) -> str:
+    if name.endswith(BYTES):
+        return bytes_text(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {count}" for name, count in value.items())
     return str(value)

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from tapdot.cli.checks import check_compilation, check_device, check_model, check_writable
 from tapdot.cli.options import (
     CheckOption,
     DeviceOption,
@@ -120,13 +121,23 @@ def _finite(value: Any) -> Any:
 
 
 def _compile(
-    model: Path, target: str, recipe: str, shape: list[str] | None, settings: list[str] | None, dump: Path | None, check: bool
+    model: Path,
+    target: str,
+    recipe: str,
+    shapes: Mapping[str, tuple[int, ...]] | None,
+    settings: list[str] | None,
+    dump: Path | None = None,
+    check: bool = False,
 ) -> Package:
-    shapes = parse_shapes(shape)
     with progress.status(f"Compiling {model.name} for {target}"):
         import tapdot
 
-        return tapdot.compile(model, target=target, recipe=recipe, shapes=shapes, settings=settings or (), dump=dump, check=check)
+        package = tapdot.compile(
+            model, target=target, recipe=recipe, shapes=shapes, settings=settings or (), dump=dump, check=check
+        )
+    for note in package.import_notes:
+        progress.print(note, markup=False, soft_wrap=True)
+    return package
 
 
 @app.command("compile")
@@ -143,8 +154,10 @@ def compile_command(
     """Compiles a model into a package."""
     from tapdot.cli.tables import package_summary
 
-    _check_writable(output)
-    package = _compile(model, target or "host", recipe, shape, settings, dump, check)
+    shapes = parse_shapes(shape)
+    check_writable(output)
+    check_compilation(model, target, recipe)
+    package = _compile(model, target or "host", recipe, shapes, settings, dump, check)
     package.save(output)
     progress.print(package_summary(package, output), soft_wrap=True)
 
@@ -160,7 +173,8 @@ def run(
     import tapdot
     from tapdot.runtime.arrays import read_arrays, write_arrays
 
-    _check_writable(output)
+    check_writable(output)
+    check_device(device)
     loaded = tapdot.load(package)
     arrays = read_arrays(inputs, loaded)
     write_arrays(output, tapdot.connect(device).run(loaded, arrays))
@@ -172,6 +186,7 @@ def verify(package: PackageArgument, device: DeviceOption = "host", as_json: Jso
     """Compares a package with its reference on a device: kernel by kernel, then the whole."""
     import tapdot
 
+    check_device(device)
     loaded = tapdot.load(package)
     with progress.status(f"Verifying on {device}"):
         result = tapdot.connect(device).verify(loaded)
@@ -196,6 +211,7 @@ def measure(
     import tapdot
     from tapdot.cli.tables import measurement_tables
 
+    check_device(device)
     loaded = tapdot.load(package)
     with progress.status(f"Measuring on {device}"):
         result = tapdot.connect(device).measure(loaded, threads=threads, runs=runs, per_layer=per_layer)
@@ -224,8 +240,11 @@ def bench(
     import tapdot
     from tapdot.cli.tables import measurement_tables
 
+    shapes = parse_shapes(shape)
+    check_device(device)
+    check_compilation(model, target, recipe)
     where = tapdot.connect(device)
-    package = _compile(model, target or where.default_target(), recipe, shape, settings, None, False)
+    package = _compile(model, target or where.default_target(), recipe, shapes, settings)
     with progress.status(f"Verifying on {device}"):
         verification = where.verify(package)
     if not verification.passed:
@@ -256,7 +275,9 @@ def inspect(
 
         report = inspect_package(tapdot.load(file))
     else:
-        report = inspect_model(file, parse_shapes(shape))
+        shapes = parse_shapes(shape)
+        check_model(file)
+        report = inspect_model(file, shapes)
     if as_json:
         _output(report.json())
     else:
@@ -278,8 +299,24 @@ def devices(
 
 
 @app.command()
+def recipes(as_json: JsonOption = False) -> None:
+    """Lists recipes, and every option of their passes as --set takes it."""
+    from tapdot.cli.tables import recipe_rows
+
+    rows = recipe_rows()
+    if as_json:
+        _output(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['recipe']}: {row['meaning']}")
+        for option in row["options"]:
+            typer.echo(f"  --set {option}")
+
+
+@app.command()
 def doctor(device: DeviceOption = "host", as_json: JsonOption = False) -> None:
     """Checks every step of reaching a device and says what to do at the first that fails."""
+    check_device(device)
     from tapdot.cli.tables import print_steps, steps_json
     from tapdot.runtime.doctor import doctor as examine
 
@@ -308,11 +345,12 @@ def bundle(
         raise typer.BadParameter(f"expected aarch64 or x86_64, found {architecture!r}", param_hint="--architecture")
     if folder.exists():
         raise TapdotError(f"{folder} exists already; give the name of a folder to make.")
-    _check_writable(folder)
+    check_writable(folder)
     with progress.status(f"Building the agent for {architecture}"):
         built = build_bundle(architecture)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
         shutil.copytree(built.directory, unfinished)
         unfinished.rename(folder)
     finally:
@@ -336,15 +374,3 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def _explain_missing_profile(result: Measurement, asked: bool) -> None:
     if asked and not result.kernels:
         progress.print(f"Kernels are not timed alone on {result.device}: it is emulated, and its clock says nothing of a phone.")
-
-
-def _check_writable(path: Path) -> None:
-    """Refuses an output nobody can write before any work is done."""
-    from tapdot.compiler.errors import TapdotError
-
-    if not path.parent.is_dir():
-        raise TapdotError(f"There is no folder {path.parent} for the output {path.name}; create it or choose another place.")
-    if path.is_dir():
-        raise TapdotError(f"The output {path} is a folder; give the name of a file in it.")
-    if not os.access(path.parent, os.W_OK):
-        raise TapdotError(f"The folder {path.parent} cannot be written to; choose another place for {path.name}.")

@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
+from tapdot.passes.recipe_names import RECIPE_NAMES
+
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file or a .pt2 file (torch.export).")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .tapdot file made by `tapdot compile`.")]
 TargetOption = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="What code is generated for; see `tapdot devices --targets`.")
 ]
-RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help="Which passes run: float.")]
+RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"Which passes run: {', '.join(RECIPE_NAMES)}.")]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="host, emulated, or rpc://HOST:PORT.")]
 ShapeOption = Annotated[
     list[str] | None, typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of an input; needed where it is dynamic.")
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PASS.OPTION=VALUE", help="Sets an option of a pass; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="PASS.OPTION=VALUE", help="Sets an option of a pass (see `tapdot recipes`); may be repeated."),
 ]
 DumpOption = Annotated[
     Path | None, typer.Option("--dump", metavar="DIR", help="Writes the graph after every pass to this folder.")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tapdot.compiler.units import bytes_text, macs_text
+
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
     from tapdot.runtime.doctor import Step
     from tapdot.runtime.measure import Measurement
-
-MEBI = 2**20
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def package_summary(package: Package, path: Path) -> str:
     """One line about a package just written, and one for what did not get a fast kernel."""
     program = package.program
     lines = [
-        f"Wrote {path} ({path.stat().st_size / MEBI:.1f} MiB): {package.name} for {package.target.name}, {len(program.calls)} "
-        f"kernels, {sum(call.macs for call in program.calls) / 1e9:.3f} GMAC, arena {program.arena_bytes / MEBI:.1f} MiB."
+        f"Wrote {path} ({bytes_text(path.stat().st_size)}): {package.name} for {package.target.name}, {len(program.calls)} "
+        f"kernels, {macs_text(sum(call.macs for call in program.calls))}, arena {bytes_text(program.arena_bytes)}."
     ]
     slow = [call.node for call in program.calls if not call.fast]
     if slow:
@@ -92,6 +92,17 @@ def target_table() -> Rows:
             for target in targets
         ]
     )
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    """Every recipe, what it is for, and the lines that would set its options to what they are."""
+    from tapdot.compiler.options import describe
+    from tapdot.passes.recipes import RECIPES
+
+    return [
+        {"recipe": name, "meaning": (make.__doc__ or "").partition("\n")[0], "options": describe(make())}
+        for name, make in RECIPES.items()
+    ]
 
 
 def print_steps(steps: Sequence[Step], console: Console) -> None:

@@ -211,13 +211,24 @@ def test_results_nobody_names_and_omitted_operands() -> None:
     np.testing.assert_array_equal(found, [-2, 0.5, 1, 1])
 
 
+def test_where_a_maximum_stood_is_refused_by_name_where_it_is_read() -> None:
+    nodes = [helper.make_node("MaxPool", ["x"], ["y", "where"], kernel_shape=[2, 2], name="pool")]
+    with pytest.raises(ModelError, match=r"MaxPool node 'pool' also tells where each maximum stood .* without return_indices"):
+        import_onnx(model_of(nodes, {"x": [1, 1, 4, 4]}, ["y", "where"]))
+    (node,) = import_onnx(model_of(nodes, {"x": [1, 1, 4, 4]}, ["y"])).nodes
+    assert node.outputs == ("y",)
+
+
 # -- shapes --------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_open_batch_becomes_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_open_batch_becomes_one_and_a_note_says_so() -> None:
     graph = import_onnx(relu_model(["N", 3, 8, 8]))
     assert graph.type("x").shape == (1, 3, 8, 8)
-    assert "open batch dimension" in caplog.text
+    (note,) = graph.notes
+    assert "'x' has an open batch dimension, which became 1" in note
+    assert "--shape x=N,3,8,8" in note
+    assert import_onnx(relu_model([1, 3, 8, 8])).notes == ()
 
 
 def test_other_open_dimensions_must_be_given() -> None:

@@ -111,12 +111,12 @@ def test_a_file_and_a_program_give_the_same_graph(small: Small, tmp_path: Path) 
         torch.testing.assert_close(run(graph, IMAGE)[0], small(IMAGE))
 
 
-def test_open_dimensions(small: Small, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_dimensions(small: Small) -> None:
     batch = torch.export.Dim("batch", min=1, max=16)
     program = torch.export.export(small, (IMAGE.repeat(2, 1, 1, 1),), dynamic_shapes=({0: batch},))
     graph = import_torch(program)
     assert graph.type("image").shape == (1, 3, 8, 8)
-    assert "open batch dimension" in caplog.text
+    assert "open batch dimension" in graph.notes[0]
     graph = import_torch(program, shapes={"image": (5, 3, 8, 8)})
     many = torch.randn(5, 3, 8, 8)
     torch.testing.assert_close(run(graph, many)[0], small(many))

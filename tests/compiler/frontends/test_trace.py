@@ -31,6 +31,7 @@ def test_what_it_takes(tmp_path: Path) -> None:
     ("model", "message"),
     [
         ("net.pth", "pickles are never loaded"),
+        ("net.tapdot", "which is a package"),
         ("net.tflite", "Expected a model as .onnx or .pt2"),
         ("net.onnx", "found nothing there"),
         ("net.pt2", "found nothing there"),

@@ -20,6 +20,7 @@ from tapdot.runtime.devices.remote import RemoteDevice
         ("emulated:max", EmulatedDevice, "emulated:max", True),
         ("rpc://phone.local:9190", RemoteDevice, "rpc://phone.local:9190", False),
         ("rpc://127.0.0.1:1", RemoteDevice, "rpc://127.0.0.1:1", False),
+        ("rpc://[::1]:9190", RemoteDevice, "rpc://[::1]:9190", False),
     ],
 )
 def test_a_line_names_a_device(line: str, kind: type, name: str, emulated: bool) -> None:

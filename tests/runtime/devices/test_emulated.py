@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.conftest import HEARS_CONTROL_C
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.runtime.devices import connect
@@ -43,12 +44,16 @@ def test_closing_ends_every_process() -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_client_takes_its_phone_along(how: signal.Signals) -> None:
     client = subprocess.Popen(
-        [sys.executable, "-c", OPEN_AND_WAIT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", HEARS_CONTROL_C + OPEN_AND_WAIT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert client.stdout is not None
     family = family_of(int(client.stdout.readline()))
     client.send_signal(how)
-    client.communicate(timeout=30)
+    client.wait(timeout=30)  # its input stays open, so that nothing but the signal ends it
+    client.communicate()
     assert len(family) == 2 and not psutil.wait_procs(family, timeout=10)[1]
 
 

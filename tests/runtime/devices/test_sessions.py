@@ -12,7 +12,8 @@ import pytest
 from tests.runtime.conftest import StartAgent, device_of
 
 from tapdot.compiler.errors import DeviceError
-from tapdot.runtime.devices import Device, connect
+from tapdot.runtime.devices import connect
+from tapdot.runtime.devices.base import Device
 from tapdot.runtime.echo import ELEMENTS, SYMBOL, echo_library, run_echo
 
 

@@ -1,0 +1,100 @@
+"""Weights and biases as integers, with the scales that belong to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tapdot.compiler.errors import ModelError
+from tapdot.compiler.types import TensorType
+from tapdot.kernels import numerics
+
+LARGEST_BIAS = 2**30
+"""Bias codes stay below this, which leaves as much again to the products."""
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerWeights:
+    """``real = scales[c] * code`` for weights and ``scales[c] * input_scale * code`` for the bias."""
+
+    codes: np.ndarray
+    bias: np.ndarray | None
+    scales: np.ndarray
+    """float64 ``[C]``."""
+    remark: str = ""
+    """What a report should say."""
+
+
+def integer_weights(
+    node: str,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    input_scale: float,
+    *,
+    axis: int,
+    bits: int = 8,
+    per_channel: bool = True,
+    kind: TensorType | None = None,
+) -> IntegerWeights:
+    """int8 codes of a constant weight whose output channels run along ``axis``, and the int32 bias at ``S_w[c] * S_x``.
+
+    Symmetric scales ``max|w| / (2^(bits-1) - 1)``, one an output channel or one for all. A weight whose ``kind`` carries a Quant
+    keeps its scales and codes. Where a bias is so much larger than the weights of its channel that its code would pass
+    ``LARGEST_BIAS``, as in channels that training left dead, the channel's scale grows until it does not: what these weights
+    lose is below the bias's own rounding in float32.
+    """
+    adopted, remark = _adopted(node, weight, axis, kind)
+    if adopted is not None:
+        codes, scales = adopted
+        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales)
+    scales = numerics.weight_scales(weight, bits, axis)
+    if bias is not None:
+        needed = np.abs(bias.astype(np.float64)) / (input_scale * LARGEST_BIAS)
+        scales = np.where(~_live(weight, axis) & (needed > 0), needed, np.maximum(scales, needed))
+    if not per_channel:
+        scales = np.full_like(scales, scales[_live(weight, axis)].max(initial=0.0) or scales.max())
+    return IntegerWeights(
+        numerics.weight_codes(weight, scales, bits, axis), _bias(node, bias, scales * input_scale), scales, remark
+    )
+
+
+def _live(weight: np.ndarray, axis: int) -> np.ndarray:
+    """Channels with a weight that is not zero."""
+    return np.asarray(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).any(axis=1))
+
+
+def _bias(node: str, bias: np.ndarray | None, scales: np.ndarray) -> np.ndarray | None:
+    if bias is None:
+        return None
+    codes = np.rint(bias.astype(np.float64) / scales)
+    channel = int(np.abs(codes).argmax())
+    if abs(codes[channel]) > numerics.INT32_MAX:
+        raise ModelError(
+            f"Expected the bias of node {node!r} to fit 32 bits, but channel {channel} needs the code {codes[channel]:.4g} at "
+            f"its scale {scales[channel]:.3g}; keep the node in float (--set requantize.keep_float={node})."
+        )
+    return codes.astype(np.int32)
+
+
+def _adopted(
+    node: str, weight: np.ndarray, axis: int, kind: TensorType | None
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, str]:
+    """Codes and scales that the weight came with, or None with a remark where they cannot be kept."""
+    quant = None if kind is None else kind.quant
+    if quant is None:
+        return None, ""
+    channels = weight.shape[axis]
+    if quant.axis not in (None, axis) or len(quant.scale) not in (1, channels):
+        return None, f"The weights of {node!r} came with scales along another axis than output channels and were quantized anew."
+    scales = np.broadcast_to(np.asarray(quant.scale, np.float64), (channels,)).copy()
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    codes = np.rint(weight.astype(np.float64) / scales.reshape(shape))
+    limit = numerics.weight_limit(8)
+    if np.abs(codes).max(initial=0) > limit:
+        return None, (
+            f"The weights of {node!r} came with codes that reach {int(np.abs(codes).max())} from their zero point, beyond "
+            f"{limit}, and were quantized anew."
+        )
+    return (codes.astype(np.int8), scales), ""

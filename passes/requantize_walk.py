@@ -1,0 +1,611 @@
+"""The walk of ``passes.requantize``: one node after the other, from simulated codes to codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node, unique_name
+from tapdot.compiler.operators.fused import parsed
+from tapdot.kernels.expression import ACCUMULATOR, Apply, Expression, Leaf, leaves, substitute
+from tapdot.passes.constants import channel_shape
+from tapdot.passes.integer_expressions import (
+    Accumulator,
+    Codes,
+    Inexpressible,
+    IntegerExpressions,
+    Linear,
+    Meaning,
+    Real,
+    apply,
+    check_width,
+    exchanged,
+    is_simulated,
+    without_simulation,
+)
+from tapdot.passes.integer_weights import integer_weights
+from tapdot.passes.overflow import accumulator_bounds, prove_accumulator, window_bounds
+
+HOSTS = {"FusedConv": "QConv", "FusedGemm": "QGemm"}
+MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "Split"}) | {
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Gather",
+    "Pad",
+    "Resize",
+    "MaxPool",
+    "GlobalMaxPool",
+}
+"""Operators that mean the same on codes: every element of the result is one of the operand's, or what a Pad pads with."""
+ON_PLANES = frozenset({"MaxPool", "GlobalMaxPool"})
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the pass was asked for."""
+
+    per_channel: bool
+    weight_bits: int
+    kept: Mapping[str, str]
+    """Nodes that stay float by choice, with the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A node whose accumulator waits for an expression over it: operator, operands before the extras, and attributes."""
+
+    node: Node
+    op: str
+    inputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+    meaning: Accumulator
+    codes: Codes
+    """Of its operand."""
+
+
+@dataclass(eq=False)
+class Walk:
+    """Builds the integer graph; ``quantized``, ``floats`` and ``remarks`` say what was done."""
+
+    graph: Graph
+    choices: Choices
+    builder: GraphBuilder = field(init=False)
+    codes: dict[str, tuple[str, Codes]] = field(default_factory=dict)
+    """Values of the old graph that have codes: the new value, and what it means."""
+    reals: dict[str, str] = field(default_factory=dict)
+    """Values of the old graph that are float in the new one."""
+    waiting: dict[str, Codes] = field(default_factory=dict)
+    """Float values that somebody may want quantized so."""
+    sums: dict[str, Sum] = field(default_factory=dict)
+    """Pools whose only reader is an expression, which becomes their epilogue."""
+    quantized: dict[str, str] = field(default_factory=dict)
+    """Old nodes that compute with codes, and their operators."""
+    floats: dict[str, str] = field(default_factory=dict)
+    """Old nodes that stay float, and why."""
+    remarks: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.builder = GraphBuilder(self.graph.name)
+
+    def run(self) -> Graph:
+        """The integer graph."""
+        for name in self.graph.inputs:
+            self.reals[name] = self.builder.input(name, self.graph.type(name))
+        for node in with_shared_scales(self.graph).nodes:
+            self.visit(node)
+        outputs = [self.output(name) for name in self.graph.outputs]
+        return self.builder.build(outputs).replace(notes=self.graph.notes)
+
+    def visit(self, node: Node) -> None:
+        """Adds what stands for one node."""
+        try:
+            if node.name in self.choices.kept:
+                raise Inexpressible(self.choices.kept[node.name])
+            if node.op in HOSTS:
+                self.product(node)
+            elif node.op == "Elementwise":
+                self.chain(node)
+            elif node.op in ("AveragePool", "GlobalAveragePool"):
+                self.average(node)
+            elif node.op == "Concat":
+                self.concat(node)
+            elif node.op in MOVES:
+                self.move(node)
+            else:
+                raise Inexpressible(f"{node.op} has no integer form")
+        except Inexpressible as reason:
+            self.keep(node, str(reason))
+
+    # -- sums of products -----------------------------------------------------------------------------------------------------
+
+    def product(self, node: Node) -> None:
+        """FusedConv and FusedGemm (1, 2)."""
+        x, w, b = node.inputs[0], node.inputs[1], node.operand(2)
+        axis = 0 if node.op == "FusedConv" else 1
+        if node.op == "FusedConv" and self.graph.type(x).rank != 4:
+            raise Inexpressible(f"it is not over planes: its input has the shape {list(self.graph.type(x).shape)}")
+        name, meaning = self.need_codes(x)
+        weight, bias = self.graph.constants[w], self.graph.constants[b] if b else None
+        integers = integer_weights(
+            node.name,
+            weight,
+            bias,
+            meaning.scale,
+            axis=axis,
+            bits=self.choices.weight_bits,
+            per_channel=self.choices.per_channel,
+            kind=self.graph.type(w),
+        )
+        if integers.remark:
+            self.remarks.append(integers.remark)
+        if node.attributes.get("group", 1) == weight.shape[0] > 1 and np.ptp(integers.scales) == 0:
+            self.remarks.append(
+                f"The depthwise weights of {node.name!r} share one scale for all channels, which costs accuracy (Krishnamoorthi, "
+                "2018, section 3.1.2): set requantize.per_channel=true, or quantize the model by channel."
+            )
+        low, high = accumulator_bounds(integers.codes, integers.bias, meaning, axis)
+        prove_accumulator(node.name, low, high)
+        shape = channel_shape(len(low), self.graph.type(node.output).rank)
+        acc = Accumulator((integers.scales * meaning.scale).reshape(shape), low.reshape(shape), high.reshape(shape))
+        operands = [name, self.constant(integers.codes, w)]
+        operands.append("" if integers.bias is None else self.constant(integers.bias, b))
+        given = {key: value for key, value in node.attributes.items() if key != "epilogue"}
+        given |= {"zero_point": meaning.zero_point}
+        host = Sum(node, HOSTS[node.op], tuple(operands), given, acc, meaning)
+        extras = {f"r{index}": value for index, value in enumerate(node.inputs[3:])}
+        self.finish(host, node, parsed(str(node.attributes["epilogue"])), extras)
+
+    def finish(self, host: Sum, node: Node, expression: Expression, extras: Mapping[str, str]) -> None:
+        """Ends a sum in codes, or where its expression cannot be, in reals with the rest of the expression behind it.
+
+        ``node`` is the one whose result the expression makes; ``extras`` names the old values of its leaves.
+        """
+        convert = IntegerExpressions(host.node.name, {ACCUMULATOR: host.meaning, **self.meanings(extras)})
+        reason = "only floats read its result"
+        inner = outermost_simulated(expression)
+        rest = exchanged(expression, inner[0], Leaf(CODES)) if len(inner) == 1 else expression
+        if inner and ACCUMULATOR not in leaves(rest):
+            try:
+                made, codes = convert.quantized(inner[0])
+            except Inexpressible as problem:
+                reason = str(problem)
+            else:
+                name = self.fresh(f"{node.output}.codes") if rest != Leaf(CODES) else self.codes_name(node.output)
+                self.add_sum(host, node, made, convert, extras, name, codes)
+                if rest == Leaf(CODES):
+                    self.codes[node.output] = (name, codes)
+                else:
+                    self.chain_of_reals(node, rest, extras, {CODES: self.dequantize(name, codes, node.output)}, reason)
+                return
+        plain = without_simulation(expression)
+        linear = convert.linear(plain)
+        if not inner and linear is not None and tuple(linear.terms) == (Leaf(ACCUMULATOR),):
+            self.add_reals(host, node, convert, linear, self.own(node.output))
+            self.reals[node.output] = node.output
+            return
+        sums = self.fresh(f"{node.output}.sum")
+        self.add_reals(host, node, convert, Linear({Leaf(ACCUMULATOR): np.ones(())}, np.zeros(())), sums)
+        self.chain_of_reals(node, plain, extras, {ACCUMULATOR: sums}, reason)
+        if is_simulated(expression):
+            self.waiting[node.output] = Codes.of(dict(expression.attributes))
+
+    def add_sum(
+        self,
+        host: Sum,
+        node: Node,
+        made: Expression,
+        convert: IntegerExpressions,
+        extras: Mapping[str, str],
+        name: str,
+        codes: Codes | None,
+    ) -> None:
+        """The node of a sum with its epilogue ``made``."""
+        order, epilogue = as_epilogue(made)
+        operands = (*host.inputs, *(self.operand(leaf, convert, extras, host.node) for leaf in order))
+        self.add(host.op, operands, {**host.attributes, "epilogue": str(epilogue)}, node.name, name, codes)
+        self.quantized |= {host.node.name: host.node.op, node.name: node.op}
+
+    def add_reals(self, host: Sum, node: Node, convert: IntegerExpressions, linear: Linear, name: str) -> None:
+        """The node of a sum that ends in floats, ``factor * acc + offset``: one multiply a channel."""
+        scale = host.meaning.scale * linear.terms[Leaf(ACCUMULATOR)]
+        total, _ = convert.part(Leaf(ACCUMULATOR))
+        if linear.offset.any():
+            total = convert.sum(total, convert.whole(np.rint(linear.offset / scale)))
+        kind = self.graph.type(node.output)
+        shape = np.broadcast_shapes(scale.shape, channel_shape(kind.shape[1], kind.rank))
+        scales = convert.constant(np.broadcast_to(scale, shape).astype(np.float32), "scales")
+        self.add_sum(host, node, apply("Reals", total.expression, scales), convert, {}, name, None)
+
+    def chain_of_reals(
+        self, node: Node, expression: Expression, extras: Mapping[str, str], known: Mapping[str, str], reason: str
+    ) -> None:
+        """What is left of an expression in floats; ``extras`` names old values, ``known`` new ones of its leaves."""
+        values = {name: known[name] if name in known else self.real(extras[name]) for name in leaves(expression)}
+        shape = self.graph.type(node.output).shape
+        order, text = as_chain(expression, lambda name: self.builder.types[values[name]].shape == shape)
+        name, rest = self.own(node.output), f"{node.name}.activation"
+        self.add("Elementwise", [values[leaf] for leaf in order], {"expression": str(text)}, rest, name, None)
+        self.reals[node.output] = name
+        self.floats[rest] = reason
+
+    # -- chains ---------------------------------------------------------------------------------------------------------------
+
+    def chain(self, node: Node) -> None:
+        """Elementwise: the epilogue of a pool that waits for it, or a chain over codes, or over reals."""
+        expression = parsed(str(node.attributes["expression"]))
+        names = dict(zip(operand_names(len(node.inputs)), node.inputs, strict=True))
+        host = next((self.sums.pop(value) for value in node.inputs if value in self.sums), None)
+        if host is not None:
+            own = {name for name, value in names.items() if value == host.node.output}
+            others = {f"operand {name}": value for name, value in names.items() if name not in own}
+            over = {name: Leaf(ACCUMULATOR if name in own else f"operand {name}") for name in names}
+            convert = IntegerExpressions(node.name, {ACCUMULATOR: host.meaning, **self.meanings(others)})
+            try:
+                simulated = substitute(expression, over)
+                assert is_simulated(simulated)  # as when it was put off
+                made, codes = convert.quantized(simulated)
+            except Inexpressible:
+                self.average_alone(host)
+            else:
+                name = self.codes_name(node.output)
+                self.add_sum(host, node, made, convert, others, name, codes)
+                self.codes[node.output] = (name, codes)
+                return
+        meanings = self.meanings(names)
+        if not any(isinstance(meaning, Codes) for meaning in meanings.values()):
+            raise Inexpressible("it reads no codes")
+        if not is_simulated(expression):
+            raise Inexpressible("only floats read its result")
+        convert = IntegerExpressions(node.name, meanings)
+        made, codes = convert.quantized(expression)
+        if isinstance(made, Leaf):  # quantized so already
+            self.codes[node.output] = self.codes[names[made.name]]
+            return
+        shape = self.graph.type(node.output).shape
+        order, text = as_chain(made, lambda leaf: leaf in names and self.graph.type(names[leaf]).shape == shape)
+        operands = [self.operand(leaf, convert, names, node) for leaf in order]
+        name = self.codes_name(node.output)
+        self.add("Elementwise", operands, {"expression": str(text)}, node.name, name, codes)
+        self.codes[node.output] = (name, codes)
+        self.quantized[node.name] = node.op
+
+    # -- pools ----------------------------------------------------------------------------------------------------------------
+
+    def average(self, node: Node) -> None:
+        """AveragePool and GlobalAveragePool (3)."""
+        x, kind = node.inputs[0], self.graph.type(node.inputs[0])
+        if kind.rank != 4:
+            raise Inexpressible(f"it is not over planes: its input has the shape {list(kind.shape)}")
+        if node.attributes.get("ceil_mode"):
+            raise Inexpressible("its last windows hang over padding that counts")
+        name, meaning = self.need_codes(x)
+        if node.op == "GlobalAveragePool":
+            count, size = np.asarray(math.prod(kind.shape[2:])), math.prod(kind.shape[2:])
+            op, given = "QGlobalSum", dict[str, Any](zero_point=meaning.zero_point)
+        else:
+            kernel: tuple[int, ...] = tuple(node.attributes["kernel_shape"])  # type: ignore[arg-type]
+            given = {key: node.attributes[key] for key in ("kernel_shape", "strides", "pads")}
+            given |= {"zero_point": meaning.zero_point}
+            size = math.prod(kernel)
+            op, count = "QSumPool", np.asarray(size)
+            if not node.attributes.get("count_include_pad") and any(given["pads"]):
+                count = window_counts(kind.shape[2:], kernel, given["strides"], given["pads"])
+        low, high = (np.asarray(bound, np.int64) for bound in window_bounds(meaning, size))
+        prove_accumulator(node.name, low, high)
+        host = Sum(node, op, (name,), given, Accumulator(meaning.scale / count, low, high), meaning)
+        readers = self.graph.consumers[node.output]
+        if len(readers) == 1 and self.graph.uses(node.output) == 1 and readers[0].op == "Elementwise":
+            reader = readers[0]
+            simulated = is_simulated(parsed(str(reader.attributes["expression"])))
+            if simulated and self.graph.type(reader.output).shape == self.graph.type(node.output).shape:
+                self.sums[node.output] = host
+                return
+        self.average_alone(host)
+
+    def average_alone(self, host: Sum) -> None:
+        """A mean of codes as codes of the same scale, where nobody says another."""
+        convert = IntegerExpressions(host.node.name, {ACCUMULATOR: host.meaning})
+        made, codes = convert.quantized(apply("FakeQuantize", Leaf(ACCUMULATOR), **host.codes.attributes))
+        name = self.codes_name(host.node.output)
+        self.add_sum(host, host.node, made, convert, {}, name, codes)
+        self.codes[host.node.output] = (name, codes)
+
+    # -- movement -------------------------------------------------------------------------------------------------------------
+
+    def concat(self, node: Node) -> None:
+        """Branches at one scale (3)."""
+        branches = {name: self.need_codes(name) for name in node.inputs if name not in self.graph.constants}
+        meanings = [codes for _, codes in branches.values()]
+        wanted = scale_of_reader(self.graph, node) or common_codes(meanings)
+        names, low, high = [], wanted.low, wanted.low
+        for index, value in enumerate(node.inputs):
+            if value in self.graph.constants:
+                array = wanted.quantize(self.graph.constants[value]).astype(wanted.dtype)
+                names.append(self.constant(array, value, wanted))
+                low, high = min(low, int(array.min())), max(high, int(array.max()))
+                continue
+            name, codes = branches[value]
+            if not codes.means_the_same_as(wanted):
+                convert = IntegerExpressions(node.name, {ACCUMULATOR: codes})
+                made, codes = convert.quantized(apply("FakeQuantize", Leaf(ACCUMULATOR), **wanted.attributes))
+                order, text = as_chain(made, lambda leaf: leaf == ACCUMULATOR)
+                rescaled = self.fresh(f"{value}.rescaled")
+                operands = [self.operand(leaf, convert, {ACCUMULATOR: value}, node) for leaf in order]
+                self.add("Elementwise", operands, {"expression": str(text)}, f"{node.name}.rescale{index}", rescaled, codes)
+                self.remarks.append(
+                    f"{value!r} is rescaled to join the others in {node.name!r}: its scale is {branches[value][1].scale:.4g}, "
+                    f"theirs {wanted.scale:.4g}."
+                )
+                name = rescaled
+            low, high = min(low, codes.low), max(high, codes.high)
+            names.append(name)
+        joined = replace(wanted, low=min(low, high), high=high)
+        name = self.codes_name(node.output)
+        self.add("Concat", names, node.attributes, node.name, name, joined)
+        self.codes[node.output] = (name, joined)
+        self.quantized[node.name] = node.op
+
+    def move(self, node: Node) -> None:
+        """Operators that mean the same on codes (3)."""
+        if node.op == "Resize" and node.attributes.get("mode", "nearest") != "nearest":
+            raise Inexpressible("it interpolates")
+        if node.op == "Resize" and node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+            raise Inexpressible("it fills in what lies outside of its region")
+        if node.op in ON_PLANES and self.graph.type(node.inputs[0]).rank != 4:
+            raise Inexpressible("it is not over planes")
+        name, codes = self.need_codes(node.inputs[0])
+        operands = [name, *(self.static(value, codes, node, index) for index, value in enumerate(node.inputs[1:], 1))]
+        results = [self.codes_name(output) if output else "" for output in node.outputs]
+        self.builder.add(node.op, operands, node.attributes, name=node.name, outputs=results)
+        for output, result in zip(node.outputs, results, strict=True):
+            if output:
+                self.mean(result, codes)
+                self.codes[output] = (result, codes)
+        self.quantized[node.name] = node.op
+
+    def static(self, value: str, codes: Codes, node: Node, index: int) -> str:
+        """A further operand of something that moves codes; the number a Pad pads with becomes a code."""
+        if not value:
+            return ""
+        if value not in self.graph.constants:
+            raise Inexpressible("an operand is computed at run time")
+        if node.op == "Pad" and index == 2:
+            array = self.graph.constants[value]
+            return self.constant(codes.quantize(array).astype(codes.dtype).reshape(array.shape), value, codes)
+        return self.real(value)
+
+    # -- floats ---------------------------------------------------------------------------------------------------------------
+
+    def keep(self, node: Node, reason: str) -> None:
+        """The node in floats (4)."""
+        attributes = dict(node.attributes)
+        for key in ("epilogue", "expression"):
+            if key in attributes:
+                expression = parsed(str(attributes[key]))
+                if is_simulated(expression):
+                    self.waiting[node.output] = Codes.of(dict(expression.attributes))
+                attributes[key] = str(without_simulation(expression))
+        if attributes.get("expression") == ACCUMULATOR:  # nothing but a quantization
+            self.reals[node.output] = self.real(node.inputs[0])
+            return
+        self.floats[node.name] = reason
+        operands = [self.real(name) if name else "" for name in node.inputs]
+        names = [self.own(name) if name else "" for name in node.outputs]
+        self.builder.add(node.op, operands, attributes, name=node.name, outputs=names)
+        self.reals.update((old, new) for old, new in zip(node.outputs, names, strict=True) if old)
+
+    def real(self, value: str) -> str:
+        """The new value that holds an old one in floats, dequantized where it has codes."""
+        if value in self.sums:
+            self.average_alone(self.sums.pop(value))
+        if value not in self.reals and value in self.graph.constants:
+            self.reals[value] = self.constant(self.graph.constants[value], value)
+            self.builder.types[self.reals[value]] = self.graph.type(value)
+        if value not in self.reals:
+            name, codes = self.codes[value]
+            self.reals[value] = self.dequantize(name, codes, value)
+        return self.reals[value]
+
+    def dequantize(self, name: str, codes: Codes, value: str) -> str:
+        """A Dequantize of new codes of an old value."""
+        result = self.own(value) if value in self.graph.outputs else self.fresh(f"{value}.real")
+        given = {"scale": codes.scale, "zero_point": codes.zero_point}
+        self.add("Dequantize", (name,), given, f"{name}.dequantize", result, None)
+        self.remarks.append(f"Conversion: {value!r} from {codes.dtype} to float32.")
+        return result
+
+    def need_codes(self, value: str) -> tuple[str, Codes]:
+        """The codes of an old value, quantized where they wait for it; raises Inexpressible where it has none."""
+        if value in self.sums:
+            self.average_alone(self.sums.pop(value))
+        if value not in self.codes and value in self.waiting:
+            codes = self.waiting[value]
+            name = self.fresh(f"{value}.codes")
+            check_width(value, codes)
+            self.add("Quantize", (self.reals[value],), codes.attributes, f"{value}.quantize", name, codes)
+            self.remarks.append(f"Conversion: {value!r} from float32 to {codes.dtype}.")
+            self.codes[value] = (name, codes)
+        if value not in self.codes:
+            raise Inexpressible(f"its operand {value!r} has no codes")
+        return self.codes[value]
+
+    def output(self, value: str) -> str:
+        """An output of the graph under its own name."""
+        name = self.real(value)
+        if name != value:
+            self.add("Identity", (name,), {}, f"{value}.output", value, None)
+        return value
+
+    # -- pieces ---------------------------------------------------------------------------------------------------------------
+
+    def meanings(self, values: Mapping[str, str]) -> dict[str, Meaning]:
+        """What leaves stand for, given the values they read."""
+        found: dict[str, Meaning] = {}
+        for leaf, value in values.items():
+            if value in self.graph.constants:
+                found[leaf] = self.graph.constants[value]
+            elif value in self.codes or value in self.waiting or value in self.sums:
+                found[leaf] = self.need_codes(value)[1]
+            else:
+                found[leaf] = Real()
+        return found
+
+    def operand(self, leaf: str, convert: IntegerExpressions, values: Mapping[str, str], node: Node) -> str:
+        """The new value a leaf of an integer expression reads."""
+        if leaf in convert.constants:
+            array, kind = convert.constants[leaf], leaf.split(".")[0]
+            rank = self.graph.type(node.output).rank
+            if kind != "table":
+                array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+            return self.constant(array, f"{node.name}.{kind}")
+        return self.need_codes(values[leaf])[0]
+
+    def constant(self, array: np.ndarray, name: str, codes: Codes | None = None) -> str:
+        """A new constant."""
+        made = self.builder.constant(array, self.fresh(name))
+        if codes is not None:
+            self.mean(made, codes)
+        return made
+
+    def add(
+        self, op: str, operands: Sequence[str], attributes: Mapping[str, Any], node: str, result: str, codes: Codes | None
+    ) -> None:
+        """A node of one result."""
+        inputs = list(operands)
+        while inputs and not inputs[-1]:
+            inputs.pop()
+        self.builder.add(op, inputs, attributes, name=node, outputs=[result])
+        if codes is not None:
+            self.mean(result, codes)
+
+    def mean(self, name: str, codes: Codes) -> None:
+        """Writes into the type of new codes what they mean."""
+        self.builder.types[name] = replace(self.builder.types[name], quant=codes.quant)
+
+    def codes_name(self, value: str) -> str:
+        """The name of the codes of an old value."""
+        is_float_output = value in self.graph.outputs and self.graph.type(value).dtype == "float32"
+        return self.fresh(f"{value}.codes") if is_float_output else self.own(value)
+
+    def own(self, value: str) -> str:
+        """An old value's name, or one like it where something else has it."""
+        return value if value not in self.builder.types else self.fresh(value)
+
+    def fresh(self, name: str) -> str:
+        """A name that neither graph uses."""
+        return unique_name(name, {**self.graph.types, **self.builder.types})
+
+
+# -- expressions with operands -------------------------------------------------------------------------------------------------
+
+
+CODES = "codes"
+"""A leaf that stands for the codes a sum ends in, where floats follow."""
+
+
+def operand_names(count: int) -> list[str]:
+    """What an expression calls its operands."""
+    return [ACCUMULATOR, *(f"r{index}" for index in range(count - 1))]
+
+
+def as_epilogue(expression: Expression) -> tuple[list[str], Expression]:
+    """Leaves but the accumulator in order of first use, and the expression that calls them ``r0``, ``r1``, ..."""
+    names = [name for name in leaves(expression) if name != ACCUMULATOR]
+    return names, substitute(expression, {name: Leaf(f"r{index}") for index, name in enumerate(names)})
+
+
+def as_chain(expression: Expression, is_whole: Callable[[str], bool]) -> tuple[list[str], Expression]:
+    """Leaves, those of the result's whole shape first, and the expression that calls them ``acc``, ``r0``, ..."""
+    names = sorted(leaves(expression), key=lambda name: not is_whole(name))
+    numbered = dict(zip(names, map(Leaf, operand_names(len(names))), strict=True))
+    return names, substitute(expression, numbered)
+
+
+def outermost_simulated(expression: Expression) -> list[Apply]:
+    """The outermost distinct parts that are quantized."""
+    if is_simulated(expression):
+        return [expression]
+    if isinstance(expression, Apply):
+        return list(dict.fromkeys(part for argument in expression.arguments for part in outermost_simulated(argument)))
+    return []
+
+
+# -- pools and joins -----------------------------------------------------------------------------------------------------------
+
+
+def window_counts(plane: Sequence[int], kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> np.ndarray:
+    """How many positions of the plane each window of a pool covers: ``[1, 1, H, W]``."""
+    inside = np.pad(np.ones(plane, np.int64), list(zip(pads[: len(plane)], pads[len(plane) :], strict=True)))
+    windows = np.lib.stride_tricks.sliding_window_view(inside, tuple(kernel))[tuple(slice(None, None, step) for step in strides)]
+    return windows.sum(axis=tuple(range(-len(plane), 0)))[np.newaxis, np.newaxis]
+
+
+def scale_of_reader(graph: Graph, node: Node) -> Codes | None:
+    """What a Concat's only reader quantizes its result to, where it does only that."""
+    readers = graph.consumers[node.output]
+    if graph.uses(node.output) != 1 or not readers or readers[0].op != "Elementwise":
+        return None
+    expression = parsed(str(readers[0].attributes["expression"]))
+    if is_simulated(expression) and expression.arguments == (Leaf(ACCUMULATOR),):
+        return Codes.of(dict(expression.attributes))
+    return None
+
+
+def common_codes(meanings: Sequence[Codes]) -> Codes:
+    """Codes that hold all of them: of the widest, where one zero point does, else of the range they span together."""
+    widest = max(meanings, key=lambda codes: codes.scale)
+    if all((codes.zero_point, codes.dtype) == (widest.zero_point, widest.dtype) for codes in meanings):
+        return replace(widest, low=min(codes.low for codes in meanings), high=max(codes.high for codes in meanings))
+    least = min(codes.scale * (codes.low - codes.zero_point) for codes in meanings)
+    greatest = max(codes.scale * (codes.high - codes.zero_point) for codes in meanings)
+    bounds = np.iinfo(widest.dtype)
+    scale = (max(greatest, 0.0) - min(least, 0.0)) / (bounds.max - bounds.min)
+    zero_point = int(np.clip(np.rint(bounds.min - min(least, 0.0) / scale), bounds.min, bounds.max))
+    return Codes(scale, zero_point, int(bounds.min), int(bounds.max), widest.dtype)
+
+
+def with_shared_scales(graph: Graph) -> Graph:
+    """Producers that only a Concat reads quantize straight to its scale (the contract), which saves a second rounding."""
+    changed: dict[str, Node] = {}
+
+    def known(value: str) -> Codes | None:
+        node = graph.producer(value)
+        if node is None:
+            return None
+        if (expression := simulated_expression(changed.get(node.name, node))) is not None:
+            return Codes.of(dict(expression.attributes))
+        return known(node.inputs[0]) if node.op in MOVES or node.op.endswith("AveragePool") else None
+
+    def assign(value: str, codes: Codes) -> None:
+        node = graph.producer(value)
+        if node is None or graph.uses(value) != 1:
+            return
+        if (expression := simulated_expression(node)) is not None:
+            key = "expression" if node.op == "Elementwise" else "epilogue"
+            wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(codes.attributes.items())))
+            changed[node.name] = node.with_attributes(**{key: str(wanted)})
+        elif node.op in MOVES or node.op.endswith("AveragePool"):
+            assign(node.inputs[0], codes)
+        elif node.op == "Concat":
+            for name in node.inputs:
+                assign(name, codes)
+
+    for node in reversed(graph.nodes):
+        if node.op == "Concat":
+            branches = [codes for name in node.inputs if (codes := known(name)) is not None]
+            wanted = scale_of_reader(graph, node) or (common_codes(branches) if branches else None)
+            if wanted is not None:
+                for name in node.inputs:
+                    assign(name, wanted)
+    return graph.map_nodes(lambda node: changed.get(node.name, node)) if changed else graph
+
+
+def simulated_expression(node: Node) -> Apply | None:
+    """The expression of a node that ends in FakeQuantize."""
+    text = node.attributes.get("epilogue", node.attributes.get("expression"))
+    expression = parsed(text) if isinstance(text, str) else None
+    return expression if expression is not None and is_simulated(expression) else None

@@ -1,0 +1,35 @@
+"""Runs one function of generated code on an emulated aarch64 CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tapdot.compiler.lower.library import link
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import PrimFunc, object_code
+from tapdot.runtime.instructions import Argument, InstructionCount, count_call
+
+EMULATED_CPUS = {"cortex-x2": "max"}
+"""What QEMU calls the CPU of a target, where it is not the same."""
+
+
+def emulated_cpu(target: Target) -> str:
+    """The emulated CPU that runs code for a target."""
+    name = target.name.partition(":")[0]
+    return EMULATED_CPUS.get(name, name)
+
+
+def call(
+    function: PrimFunc, target: Target, inputs: Sequence[np.ndarray], results: Sequence[tuple[tuple[int, ...], str]]
+) -> InstructionCount:
+    """Calls a function named ``kernel`` with flat inputs, then results (shape, dtype) whose memory is dirty: what it wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        part, library = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
+        part.write_bytes(object_code({"kernel": function}, target.llvm()))
+        library.write_bytes(link([part], target))
+        arguments = [Argument.read(array) for array in inputs]
+        return count_call(library, "kernel", [*arguments, *(Argument.write(*result) for result in results)], emulated_cpu(target))

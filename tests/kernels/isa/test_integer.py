@@ -1,0 +1,138 @@
+"""Integer vectors of every instruction set that this machine has or emulates, against ``kernels.numerics``."""
+
+import numpy as np
+import pytest
+from tests.kernels.emulated_runner import call
+
+from tapdot.kernels import numerics
+from tapdot.kernels.emit import argument, store
+from tapdot.kernels.isa import ISAS
+from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.target import UnknownTargetError, find_target
+from tapdot.kernels.tvm_adapter import build, function, tvm
+
+
+def _available():
+    found = []
+    for name in ISAS:
+        try:
+            found.append(find_target(f"host:{name}"))
+        except UnknownTargetError:
+            continue
+    return found
+
+
+EMULATED = [find_target(name) for name in ("cortex-a76", "cortex-a76:neon", "cortex-x2")]
+pytestmark = pytest.mark.parametrize(
+    "target",
+    [*_available(), *(pytest.param(target, marks=pytest.mark.emulated) for target in EMULATED)],
+    ids=lambda target: target.isa.name,
+)
+
+
+def compute(target, arrays, result, body):
+    """Builds a function of flat buffers, runs it and gives the last buffer."""
+    finished = []
+    with function("kernel", finished):
+        body(*(argument(f"a{i}", a.size, a.dtype.name) for i, a in enumerate((*arrays, result))))
+    if target in EMULATED:
+        return call(finished[0], target, [array.reshape(-1) for array in arrays], [((result.size,), result.dtype)]).outputs[0]
+    tensors = [tvm.runtime.tensor(array.reshape(-1), tvm.cpu()) for array in (*arrays, result)]
+    build({"kernel": finished[0]}, target.llvm())["kernel"](*tensors)
+    return tensors[-1].numpy()
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int8"])
+def test_dot_products_of_extreme_codes(target, stored):
+    vectors = integer_vectors(target.isa)
+    lanes, generator = vectors.lanes, np.random.default_rng(0)
+    limits = np.iinfo(stored)
+    quads = np.concatenate(
+        [
+            generator.integers(limits.min, limits.max + 1, (12, 4)),
+            np.full((2, 4), limits.min),
+            np.full((2, 4), limits.max),
+        ]
+    ).astype(stored)
+    weights = np.concatenate(
+        [generator.integers(-127, 128, (12, lanes, 4)), np.full((2, lanes, 4), -127), np.full((2, lanes, 4), 127)]
+    ).astype(np.int8)
+
+    def body(x, w, y):
+        total = vectors.number(7)
+        for start in range(0, 16, 4):
+            for index, quad in enumerate(vectors.quads(x, start * 4, 4)):
+                total = vectors.dot(total, quad, vectors.weights(w, (start + index) * lanes * 4))
+        store(y, 0, total, lanes)
+
+    packed = vectors.pack_weights(weights)
+    assert np.array_equal(vectors.unpack_weights(packed.reshape(16, -1)), weights)
+    got = compute(target, [quads, np.ascontiguousarray(packed)], np.zeros(lanes, np.int32), body)
+    codes = quads.astype(np.int64) + vectors.operand_offset(stored)
+    assert np.array_equal(got, 7 + np.einsum("qk,qlk->l", codes, weights.astype(np.int64)))
+
+
+def test_dyadic_scaling_for_every_shift(target):
+    vectors = integer_vectors(target.isa)
+    lanes, generator = vectors.lanes, np.random.default_rng(1)
+    shifts = np.repeat(np.arange(numerics.SMALLEST_SHIFT, numerics.LARGEST_SHIFT + 1), 32)
+    shifts = np.concatenate([shifts, np.full(-shifts.size % lanes, 40)]).astype(np.int32)
+    limits = np.array([2 ** (31 - max(0, 33 - int(s))) - 1 for s in shifts])
+    x = generator.integers(-limits, limits + 1)
+    x[::32], x[1::32], x[2::32] = -limits[::32], limits[1::32], 0
+    multipliers = generator.integers(2**30, 2**31, shifts.size).astype(np.int32)
+    multipliers[3::32], multipliers[4::32] = 2**30, 2**31 - 1
+    ms, ss = multipliers.reshape(-1, lanes), shifts.reshape(-1, lanes)
+    packed = [np.ascontiguousarray(vectors.pack_multipliers(ms)), np.ascontiguousarray(vectors.pack_shifts(ss))]
+    assert np.array_equal(vectors.unpack_multipliers(packed[0]), ms) and np.array_equal(vectors.unpack_shifts(packed[1]), ss)
+
+    def body(x, m, s, y):
+        from tapdot.kernels.tvm_adapter import T
+
+        def rows(buffer, v, count):
+            return [buffer[T.ramp((v * count + row) * lanes, 1, lanes)] for row in range(count)]
+
+        with T.serial(shifts.size // lanes) as v:
+            scales = rows(m, v, vectors.multiplier_rows), rows(s, v, vectors.shift_rows)
+            store(y, v * lanes, vectors.dyadic(x[T.ramp(v * lanes, 1, lanes)], *scales), lanes)
+
+    got = compute(target, [x.astype(np.int32), *packed], np.zeros(shifts.size, np.int32), body)
+    assert np.array_equal(got, numerics.dyadic(x, multipliers, shifts))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("clamp", [(0, None, None), (3, None, None), (-5, 2, 100), (128, 0, 6)])
+def test_codes_from_and_to_int32(target, dtype, clamp):
+    vectors = integer_vectors(target.isa)
+    lanes, limits = vectors.lanes, np.iinfo(dtype)
+    zero, low, high = clamp[0], *(limit if bound is None else bound for bound, limit in zip(clamp[1:], (limits.min, limits.max)))
+    count = max(1, 16 // lanes)
+    x = np.random.default_rng(2).integers(-400, 400, (8, count * lanes)).astype(np.int32)
+    x[0], x[1] = 2**31 - 1, -(2**31)
+
+    def body(x, y, z):
+        for row in range(8):
+            start = row * count * lanes
+            from tapdot.kernels.tvm_adapter import T
+
+            parts = [x[T.ramp(start + v * lanes, 1, lanes)] for v in range(count)]
+            store(y, start, vectors.narrow(parts, zero, low, high, dtype), count * lanes)
+            for v, value in enumerate(vectors.widen(y, start, count)):
+                store(z, start + v * lanes, value, lanes)
+
+    got = compute(target, [x, np.zeros(x.shape, dtype)], np.zeros(x.shape, np.int32), body)
+    assert np.array_equal(got.reshape(x.shape), np.clip(x.astype(np.int64) + zero, low, high))
+
+
+def test_table_lookup(target):
+    vectors = integer_vectors(target.isa)
+    lanes, table = vectors.lanes, np.random.default_rng(3).integers(-128, 128, 256).astype(np.int8)
+    indices = np.arange(256).astype(np.int32)
+
+    def body(x, table, y):
+        from tapdot.kernels.tvm_adapter import T
+
+        with T.serial(256 // lanes) as v:
+            store(y, v * lanes, vectors.lookup(x[T.ramp(v * lanes, 1, lanes)], table), lanes)
+
+    assert np.array_equal(compute(target, [indices, table], np.zeros(256, np.int32), body), table)
