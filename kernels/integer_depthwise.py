@@ -259,16 +259,15 @@ class _Tile:
             quads = self._gather(gather, start)
             for (row, tap_row), (column, slots) in product(readers, served):
                 for v in range(count):
-                    index = self._index(row, column) + v
-                    self.registers[index] = vectors.dot(self.registers[index], quads[v], weights[tap_row, slots][v])
+                    index, operands = self._index(row, column) + v, (quads[v], weights[tap_row, slots][v])
+                    if self.emitter.taps.separate:
+                        operands = tuple([tap for tap, slot in zip(taps, slots, strict=True) if slot is not None] for taps in operands)
+                    self.registers[index] = vectors.dot(self.registers[index], *operands)
 
     def _gather(self, gather: Gather, start: Value) -> list[object]:
         present = next(column for column in gather.columns if column is not None)
         offsets = [start + (present if column is None else column) * BLOCK for column in gather.columns]
-        lanes = self.emitter.vectors.lanes
-        return self.emitter.taps.gather(
-            self.emitter.x, offsets, gather.start is not None, self.first * lanes, self.plan.vectors
-        )
+        return self.emitter.taps.gather(self.emitter.x, offsets, gather.start is not None, self.first, self.plan.vectors)
 
     def _finish(self, row: int, y: Value, x: Value) -> None:
         """Stores one row of the tile."""

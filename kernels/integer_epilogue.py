@@ -247,6 +247,36 @@ class IntegerEpilogue:
             if count > 0:
                 self._store(y_buffer, place, result, count)
 
+    def emit_run(
+        self,
+        channel_values: Sequence[Mapping[str, list[Value]]],
+        runs: Sequence[Sequence[Value]],
+        y_buffer: Buffer,
+        n: Value,
+        first_channel: Value,
+        y: Value,
+        x: Value,
+    ) -> None:
+        """:meth:`emit_store` at positions ``x``, ``x + 1``, ... of a row, each with its accumulators.
+
+        Where a position holds a whole block, neighbours lie side by side in memory: as many as fill a register are stored at once.
+        """
+        vectors, lanes = len(channel_values), self.isa.lanes
+        together = 4 * lanes // BLOCK if vectors * lanes == BLOCK and len(self.output.shape) == 4 else 1
+        for start in range(0, len(runs), max(1, together)):
+            part = runs[start : start + max(1, together)]
+            if len(part) == 1:
+                self.emit_store(channel_values, part[0], y_buffer, n, first_channel, y, x + start)
+                continue
+            positions = [
+                self._operands(channel_values, n, first_channel, y, x + start + index, None, 0) for index in range(len(part))
+            ]
+            operands = {name: _side_by_side([position[name] for position in positions]) for name in positions[0]}
+            operands["acc"] = [value for accumulators in part for value in accumulators]
+            result = evaluate(self.expression, operands, self._apply, int)
+            place = self._place(self.output, n, first_channel, y, x + start)
+            self._store(y_buffer, place, result, len(part) * BLOCK)
+
     def _place(self, operand: Operand, n: Value, channel: Value, y: Value, x: Value) -> Value:
         """Offset of a channel at a position of an operand in memory; what it broadcasts along counts as 0."""
         if len(operand.shape) < 4:
@@ -400,6 +430,16 @@ class IntegerEpilogue:
 
     def _min(self, a: Result, b: Result) -> Result:
         return self._pairwise(T.min, a, b)
+
+
+def _side_by_side(values: Sequence[Result]) -> Result:
+    """An operand at several positions as one list of vectors; a table stays what it is."""
+    first = values[0]
+    if isinstance(first, _Stored):
+        return _Stored([vector for value in values for vector in value.values], first.offset, first.dtype)
+    if isinstance(first, list):
+        return [vector for value in values for vector in value]
+    return first
 
 
 def broadcast_kind(operand: Operand, shape: tuple[int, ...]) -> str | None:

@@ -110,8 +110,9 @@ def dequantize(codes: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
 
 def weight_scales(weight: np.ndarray, bits: int, axis: int = 0) -> np.ndarray:
     """float64 scales, one an output channel along ``axis``: ``max|w| / (2**(bits-1) - 1)``; 1 for a channel of zeros."""
-    flat = np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
-    largest = np.abs(flat).max(axis=1, initial=0.0)
+    others = tuple(other for other in range(weight.ndim) if other != axis % weight.ndim)
+    ends = (weight.max(axis=others, initial=0), weight.min(axis=others, initial=0))
+    largest = np.maximum(*(np.abs(np.asarray(end, np.float64)) for end in ends))
     return np.where(largest > 0, largest, weight_limit(bits)) / weight_limit(bits)
 
 

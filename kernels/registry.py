@@ -12,6 +12,7 @@ from tapdot.kernels.fallback import Fallback
 from tapdot.kernels.family import Family
 from tapdot.kernels.gemm import FullyConnected
 from tapdot.kernels.global_pooling import GlobalPooling
+from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
 from tapdot.kernels.pooling import Pooling
 from tapdot.kernels.quantize import DequantizeEdge, QuantizeEdge
 from tapdot.kernels.relayout import Relayout
@@ -33,6 +34,8 @@ def families() -> tuple[Family, ...]:
         Pooling(),
         GlobalPooling(),
         ElementwiseChain(),
+        TableLookup(),
+        IntegerChain(),
         QuantizeEdge(),
         DequantizeEdge(),
         Relayout(),

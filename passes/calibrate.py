@@ -53,8 +53,8 @@ from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.interpreter import interpret
 from tapdot.compiler.pipeline import Notes, Pass, Property
 from tapdot.passes.code_places import Placement, never_negative
+from tapdot.passes.codes import Codes
 from tapdot.passes.fold_batch_norm import NO_BATCH_NORM
-from tapdot.passes.integer_expressions import Codes
 from tapdot.passes.observers import EmptyRangeError, Method, Observer, codes_of_range
 from tapdot.passes.resolve_windows import EXPLICIT_WINDOWS
 from tapdot.passes.samples import Feed, feeds

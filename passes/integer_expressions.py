@@ -13,94 +13,35 @@
 
 What is none of these is :class:`Inexpressible`. Every int32 on the way carries the interval it can lie in, by channel where
 that matters, and what may leave int32, or may leave it when a kernel shifts it before the high half of a product
-(``numerics.high_half_shifts``), is refused: :class:`OverflowRefused`.
+(``numerics.high_half_shifts``), is refused: ``integer_arithmetic.OverflowRefused``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from tapdot.compiler.errors import ModelError
-from tapdot.compiler.operators import lookup
 from tapdot.compiler.operators.fused import apply_expression
-from tapdot.compiler.types import Quant
-from tapdot.kernels import numerics
 from tapdot.kernels.expression import ACCUMULATOR, Apply, Expression, Leaf, Number
+from tapdot.passes.codes import Codes, check_width
+from tapdot.passes.integer_arithmetic import UNIT, Arithmetic, Integers
+from tapdot.passes.simulated import apply, clamped, clip_bounds, defaults, exchanged
 
 FINEST = 20
 """The largest ``t`` of rule 3: rounding its factors costs less than a thousandth of a code."""
-HIGH_HALVES = (31, 32)
-"""The halves of a product that cores can take."""
-UNIT = 2**30
-"""A multiplier that only shifts."""
 
 
 class Inexpressible(Exception):
     """An expression without an integer form; the text says why, to stand after "because"."""
 
 
-class OverflowRefused(ModelError):
-    """An integer that cannot be proved to fit."""
-
-
 # -- what leaves stand for -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Codes:
-    """A tensor of codes in [low, high]: ``real = scale * (code - zero_point)``."""
-
-    scale: float
-    zero_point: int
-    low: int
-    high: int
-    dtype: str
-
-    @classmethod
-    def of(cls, attributes: Mapping[str, Any]) -> Codes:
-        """What the attributes of a FakeQuantize, Quantize or Dequantize say."""
-        return cls(
-            float(attributes["scale"]),
-            int(attributes.get("zero_point", 0)),
-            int(attributes["low"]),
-            int(attributes["high"]),
-            str(attributes["dtype"]),
-        )
-
-    @property
-    def attributes(self) -> dict[str, float | int | str]:
-        """As attributes of a FakeQuantize or Quantize."""
-        return {
-            "scale": self.scale,
-            "zero_point": self.zero_point,
-            "low": self.low,
-            "high": self.high,
-            "dtype": self.dtype,
-        }
-
-    @property
-    def bits(self) -> int:
-        """Bits that hold every code."""
-        return max((self.high - self.low).bit_length(), 1)
-
-    @property
-    def quant(self) -> Quant:
-        """For the tensor's type."""
-        return Quant(self.bits, (self.scale,), (self.zero_point,))
-
-    def means_the_same_as(self, other: Codes) -> bool:
-        """Whether a code stands for the same real number here and there."""
-        return (self.scale, self.zero_point, self.dtype) == (other.scale, other.zero_point, other.dtype)
-
-    def quantize(self, reals: np.ndarray | float) -> np.ndarray:
-        """Codes of numbers, as a Quantize makes them."""
-        return numerics.quantize(np.asarray(reals), self.scale, self.zero_point, self.low, self.high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,20 +59,6 @@ class Real:
 
 Meaning = Codes | Accumulator | Real | np.ndarray
 """Of a leaf; an array is a constant."""
-
-
-@dataclass(frozen=True, eq=False)
-class Integers:
-    """An int32 expression and the interval it lies in; bounds broadcast to the tensor."""
-
-    expression: Expression
-    low: np.ndarray
-    high: np.ndarray
-
-    @property
-    def magnitude(self) -> np.ndarray:
-        """The largest absolute value there can be."""
-        return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,16 +88,10 @@ class Linear:
 
 
 @dataclass(eq=False)
-class IntegerExpressions:
-    """Converts the expressions of one node; new constants gather in ``constants`` under the names of their leaves.
+class IntegerExpressions(Arithmetic):
+    """Converts the expressions of one node, given what their leaves stand for."""
 
-    ``node`` is named in refusals, ``axis`` is the axis of channels in arrays that broadcast to the node's result.
-    """
-
-    node: str
     meanings: Mapping[str, Meaning]
-    constants: dict[str, np.ndarray] = field(default_factory=dict)
-    axis: int = 1
 
     # -- codes ------------------------------------------------------------------------------------------------------------
 
@@ -384,170 +305,3 @@ class IntegerExpressions:
         if not finest.any():
             return total
         return self.requantized(total, np.full(finest.shape, UNIT), (30 + finest).astype(np.int64))
-
-    # -- integer arithmetic, with its bounds ---------------------------------------------------------------------------------
-
-    def rescaled(self, x: Integers, ratio: np.ndarray) -> Integers:
-        """``x * ratio``, rounded half up; negative and zero ratios turn or clear ``x`` first, exactly."""
-        sign = np.sign(ratio)
-        if (sign != 1).any():
-            x = self.product(x, self.whole(sign))
-            ratio = np.where(sign == 0, 1.0, np.abs(ratio))
-        if (ratio == 1).all():
-            return x
-        return self.requantized(x, *self.parameters(ratio))
-
-    def parameters(self, ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Multipliers and shifts, in the shape of ``ratio``.
-
-        A channel of many whose ratio is below 2^-32, as dead ones are, gets the smallest there is: either way no int32 reaches
-        half a code. Raises ModelError for ratios out of reach.
-        """
-        flat = np.atleast_1d(ratio).reshape(-1)
-        multipliers, shifts = np.empty(flat.size, np.int64), np.empty(flat.size, np.int64)
-        for index, value in enumerate(flat):
-            try:
-                if flat.size > 1 and 0 < value < 2.0 ** (numerics.MULTIPLIER_BITS - 1 - numerics.LARGEST_SHIFT):
-                    multipliers[index], shifts[index] = UNIT, numerics.LARGEST_SHIFT
-                else:
-                    multipliers[index], shifts[index] = numerics.dyadic_parameters(float(value))
-            except numerics.DyadicRangeError as error:
-                where = f", channel {index}" if flat.size > 1 else ""
-                raise ModelError(
-                    f"The scales at node {self.node!r}{where} are too far apart to requantize: {error}. Calibrate its tensors to "
-                    f"ranges nearer to each other, or keep it in float (--set requantize.keep_float={self.node})."
-                ) from None
-        return multipliers.reshape(np.shape(ratio)), shifts.reshape(np.shape(ratio))
-
-    def requantized(self, x: Integers, multipliers: np.ndarray, shifts: np.ndarray) -> Integers:
-        """``Dyadic(x, m, s)``, proved to fit the high halves of products that cores take."""
-        for half in HIGH_HALVES:
-            before = np.maximum(0, half + 1 - shifts)  # k of numerics.high_half_shifts
-            shifted = x.magnitude * 2.0**before
-            self._refuse(shifted >= 2.0**31, shifted, "an int32 before its requantization, shifted for the multiply,")
-        low, high = (numerics.dyadic(bound, multipliers, shifts) for bound in (x.low, x.high))
-        if (multipliers == multipliers.flat[0]).all() and (shifts == shifts.flat[0]).all():
-            made = apply("Dyadic", x.expression, multiplier=int(multipliers.flat[0]), shift=int(shifts.flat[0]))
-        else:
-            pair = (self.constant(multipliers.astype(np.int32), "multiplier"), self.constant(shifts.astype(np.int32), "shift"))
-            made = apply("Dyadic", x.expression, *pair)
-        return self.checked(Integers(made, low, high), "a requantized sum")
-
-    def whole(self, values: np.ndarray | float) -> Integers:
-        """Known integers: a literal, or a constant operand where they differ."""
-        array = np.asarray(values, np.float64)
-        self._refuse(np.abs(array) >= 2.0**31, array, "a constant")
-        exact = array.astype(np.int64)
-        if (exact == exact.flat[0]).all():
-            only = np.asarray(exact.flat[0])
-            return Integers(Number(float(only)), only, only)
-        return Integers(self.constant(exact.astype(np.int32), "constant"), exact, exact)
-
-    def sum(self, x: Integers, y: Integers) -> Integers:
-        return self.checked(Integers(apply("Add", x.expression, y.expression), x.low + y.low, x.high + y.high), "a sum")
-
-    def product(self, x: Integers, y: Integers) -> Integers:
-        corners = [a * b for a in (x.low, x.high) for b in (y.low, y.high)]
-        low, high = np.minimum.reduce(np.broadcast_arrays(*corners)), np.maximum.reduce(np.broadcast_arrays(*corners))
-        return self.checked(Integers(apply("Mul", x.expression, y.expression), low, high), "a product")
-
-    def maximum(self, x: Integers, y: Integers) -> Integers:
-        return Integers(apply("Max", x.expression, y.expression), np.maximum(x.low, y.low), np.maximum(x.high, y.high))
-
-    def minimum(self, x: Integers, y: Integers) -> Integers:
-        return Integers(apply("Min", x.expression, y.expression), np.minimum(x.low, y.low), np.minimum(x.high, y.high))
-
-    def checked(self, x: Integers, what: str) -> Integers:
-        """The integers themselves, proved to be int32."""
-        self._refuse((x.high > numerics.INT32_MAX) | (x.low < -numerics.INT32_MAX - 1), x.magnitude, what)
-        return x
-
-    def _refuse(self, beyond: np.ndarray, magnitude: np.ndarray, what: str) -> None:
-        if not np.any(beyond):
-            return
-        beyond, magnitude = np.broadcast_arrays(np.asarray(beyond), np.abs(np.asarray(magnitude, np.float64)))
-        worst = np.unravel_index(int(np.argmax(np.where(beyond, magnitude, -1))), beyond.shape)
-        channel = f"channel {worst[self.axis]} of " if beyond.ndim > self.axis and beyond.shape[self.axis] > 1 else ""
-        raise OverflowRefused(
-            f"Expected every integer of {channel}node {self.node!r} to fit 32 bits, but with these weights {what} may reach "
-            f"{magnitude[worst]:.4g}, beyond 2^31; keep the node in float (--set requantize.keep_float={self.node})."
-        )
-
-    def constant(self, array: np.ndarray, kind: str) -> Leaf:
-        """A leaf for a new constant; equal ones share it. ``kind`` begins the leaf's name."""
-        for name, known in self.constants.items():
-            if name.startswith(kind) and known.dtype == array.dtype and np.array_equal(known, array):
-                return Leaf(name)
-        name = f"{kind}.{len(self.constants)}"
-        self.constants[name] = array
-        return Leaf(name)
-
-
-# -- pieces of expressions -----------------------------------------------------------------------------------------------------
-
-
-def apply(op: str, *arguments: Expression, **attributes: float | int | str) -> Apply:
-    """An operator applied."""
-    return Apply(op, arguments, tuple(sorted(attributes.items())))
-
-
-def defaults(part: Apply) -> dict[str, Any]:
-    """Attributes with the table's defaults filled in."""
-    return lookup(part.op).defaults(dict(part.attributes))
-
-
-def clip_bounds(part: Apply) -> tuple[float, float]:
-    """Lower and upper bound of a Clip, infinite where there is none."""
-    given = dict(part.attributes)
-    return float(given.get("min", -math.inf)), float(given.get("max", math.inf))
-
-
-def clamped(part: Expression, codes: Codes) -> tuple[Expression, int, int]:
-    """Rule 1: what stands inside the outermost clamps, and the codes these leave."""
-    low, high = codes.low, codes.high
-    while isinstance(part, Apply) and part.op in ("Relu", "Clip", "Identity"):
-        bounds = {"Relu": (0.0, math.inf), "Identity": (-math.inf, math.inf)}.get(part.op) or clip_bounds(part)
-        inner = [int(codes.quantize(bound)) for bound in bounds]
-        low, high = (min(max(bound, low), high) for bound in inner)
-        part = part.arguments[0]
-    return part, low, high
-
-
-def exchanged(expression: Expression, part: Expression, other: Expression) -> Expression:
-    """The expression with every occurrence of a part replaced."""
-    if expression == part:
-        return other
-    if isinstance(expression, Apply):
-        arguments = tuple(exchanged(argument, part, other) for argument in expression.arguments)
-        return Apply(expression.op, arguments, expression.attributes)
-    return expression
-
-
-def is_simulated(expression: Expression) -> TypeGuard[Apply]:
-    """Whether an expression ends in FakeQuantize."""
-    return isinstance(expression, Apply) and expression.op == "FakeQuantize"
-
-
-def without_simulation(expression: Expression) -> Expression:
-    """The expression in plain floats, every FakeQuantize left out."""
-    match expression:
-        case Apply(op="FakeQuantize", arguments=(x,)):
-            return without_simulation(x)
-        case Apply(op, arguments, attributes):
-            return Apply(op, tuple(without_simulation(argument) for argument in arguments), attributes)
-    return expression
-
-
-def check_width(node: str, codes: Codes) -> None:
-    """Raises ModelError for codes that no kernel holds."""
-    kinds = ("int8", "uint8")
-    if codes.dtype not in kinds:
-        raise ModelError(
-            f"Expected codes of 8 bits or fewer (int8, uint8) at node {node!r}, found {codes.dtype}; calibrate with 8 bits."
-        )
-    bounds = np.iinfo(codes.dtype)
-    if not bounds.min <= codes.low <= codes.high <= bounds.max or not math.isfinite(codes.scale) or codes.scale <= 0:
-        raise ModelError(
-            f"Expected codes within {codes.dtype}'s {bounds.min} to {bounds.max} and a positive scale at node {node!r}, found "
-            f"codes {codes.low} to {codes.high} at scale {codes.scale}; calibrate with 8 bits or fewer."
-        )

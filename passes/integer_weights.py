@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from tapdot.compiler.errors import ModelError
 from tapdot.compiler.types import TensorType
 from tapdot.kernels import numerics
 
+ELEMENTS_AT_ONCE = 2**22
 LARGEST_BIAS = 2**30
 """Bias codes stay below this, which leaves as much again to the products."""
 
@@ -54,9 +56,19 @@ def integer_weights(
         scales = np.where(~_live(weight, axis) & (needed > 0), needed, np.maximum(scales, needed))
     if not per_channel:
         scales = np.full_like(scales, scales[_live(weight, axis)].max(initial=0.0) or scales.max())
-    return IntegerWeights(
-        numerics.weight_codes(weight, scales, bits, axis), _bias(node, bias, scales * input_scale), scales, remark
-    )
+    codes = np.empty(weight.shape, np.int8)
+    for place, part in _channels(weight, axis):
+        codes[(slice(None),) * axis + (place,)] = numerics.weight_codes(part, scales[place], bits, axis)
+    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, remark)
+
+
+def _channels(weight: np.ndarray, axis: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Output channels a few at a time, because large weights are not worth having in float64 at once."""
+    channels = weight.shape[axis]
+    step = max(1, ELEMENTS_AT_ONCE * channels // max(weight.size, 1))
+    for start in range(0, channels, step):
+        place = slice(start, start + step)
+        yield place, weight[(slice(None),) * axis + (place,)]
 
 
 def _live(weight: np.ndarray, axis: int) -> np.ndarray:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tapdot.kernels import numerics
-from tapdot.passes.integer_expressions import Codes
+from tapdot.passes.codes import Codes
 
 Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
 WITH_HISTOGRAM = ("percentile", "mse", "entropy")

@@ -14,17 +14,32 @@ from __future__ import annotations
 import numpy as np
 
 from tapdot.kernels import numerics
-from tapdot.passes.integer_expressions import Codes, OverflowRefused
+from tapdot.passes.codes import Codes
+from tapdot.passes.integer_arithmetic import OverflowRefused
+
+ELEMENTS_AT_ONCE = 2**20
 
 
 def accumulator_bounds(weights: np.ndarray, bias: np.ndarray | None, x: Codes, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest int32 sum of every output channel, which runs along ``axis`` of the int8 weights; int64 ``[C]``."""
-    flat = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1)
-    positive = np.where(flat > 0, flat, 0).sum(axis=1, dtype=np.int64)
-    negative = np.where(flat < 0, flat, 0).sum(axis=1, dtype=np.int64)
+    positive, negative = signed_sums(weights, axis)
     lowest, highest = window_bounds(x, 1)
     shift = 0 if bias is None else bias.astype(np.int64)
     return positive * lowest + negative * highest + shift, positive * highest + negative * lowest + shift
+
+
+def signed_sums(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the positive and of the negative weights of every output channel, int64 ``[C]``."""
+    others = tuple(other for other in range(weights.ndim) if other != axis)
+    positive, negative = (np.zeros(weights.shape[axis], np.int64) for _ in range(2))
+    step = max(1, ELEMENTS_AT_ONCE * len(weights) // max(weights.size, 1))
+    for start in range(0, len(weights), step):
+        part = weights[start : start + step]
+        place = slice(start, start + step) if axis == 0 else slice(None)
+        above = np.maximum(part, 0).sum(axis=others, dtype=np.int64)
+        positive[place] += above
+        negative[place] += part.sum(axis=others, dtype=np.int64) - above
+    return positive, negative
 
 
 def window_bounds(x: Codes, count: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,36 +11,27 @@ import numpy as np
 
 from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node, unique_name
 from tapdot.compiler.operators.fused import parsed
-from tapdot.kernels.expression import ACCUMULATOR, Apply, Expression, Leaf, leaves, substitute
+from tapdot.kernels.expression import ACCUMULATOR, Expression, Leaf, leaves, substitute
+from tapdot.passes.codes import Codes, check_width
+from tapdot.passes.concat_scales import MOVES, common_codes, scale_of_reader, with_shared_scales
 from tapdot.passes.constants import channel_shape
-from tapdot.passes.integer_expressions import (
-    Accumulator,
-    Codes,
-    Inexpressible,
-    IntegerExpressions,
-    Linear,
-    Meaning,
-    Real,
-    apply,
-    check_width,
-    exchanged,
-    is_simulated,
-    without_simulation,
-)
+from tapdot.passes.integer_expressions import Accumulator, Inexpressible, IntegerExpressions, Linear, Meaning, Real
 from tapdot.passes.integer_weights import integer_weights
 from tapdot.passes.overflow import accumulator_bounds, prove_accumulator, window_bounds
+from tapdot.passes.simulated import (
+    apply,
+    as_chain,
+    as_epilogue,
+    exchanged,
+    is_simulated,
+    operand_names,
+    outermost_simulated,
+    without_simulation,
+)
 
+CODES = "codes"
+"""A leaf that stands for the codes a sum ends in, where floats follow."""
 HOSTS = {"FusedConv": "QConv", "FusedGemm": "QGemm"}
-MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "Split"}) | {
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Gather",
-    "Pad",
-    "Resize",
-    "MaxPool",
-    "GlobalMaxPool",
-}
-"""Operators that mean the same on codes: every element of the result is one of the operand's, or what a Pad pads with."""
 ON_PLANES = frozenset({"MaxPool", "GlobalMaxPool"})
 
 
@@ -424,7 +415,7 @@ class Walk:
             self.average_alone(self.sums.pop(value))
         if value not in self.codes and value in self.waiting:
             codes = self.waiting[value]
-            name = self.fresh(f"{value}.codes")
+            name = self.own(value) if self.reals[value] != value else self.fresh(f"{value}.codes")
             check_width(value, codes)
             self.add("Quantize", (self.reals[value],), codes.attributes, f"{value}.quantize", name, codes)
             self.remarks.append(f"Conversion: {value!r} from float32 to {codes.dtype}.")
@@ -465,8 +456,8 @@ class Walk:
         return self.need_codes(values[leaf])[0]
 
     def constant(self, array: np.ndarray, name: str, codes: Codes | None = None) -> str:
-        """A new constant."""
-        made = self.builder.constant(array, self.fresh(name))
+        """A new constant, which may have the name of the old one it stands for."""
+        made = self.builder.constant(array, self.own(name) if name in self.graph.constants else self.fresh(name))
         if codes is not None:
             self.mean(made, codes)
         return made
@@ -500,40 +491,6 @@ class Walk:
         return unique_name(name, {**self.graph.types, **self.builder.types})
 
 
-# -- expressions with operands -------------------------------------------------------------------------------------------------
-
-
-CODES = "codes"
-"""A leaf that stands for the codes a sum ends in, where floats follow."""
-
-
-def operand_names(count: int) -> list[str]:
-    """What an expression calls its operands."""
-    return [ACCUMULATOR, *(f"r{index}" for index in range(count - 1))]
-
-
-def as_epilogue(expression: Expression) -> tuple[list[str], Expression]:
-    """Leaves but the accumulator in order of first use, and the expression that calls them ``r0``, ``r1``, ..."""
-    names = [name for name in leaves(expression) if name != ACCUMULATOR]
-    return names, substitute(expression, {name: Leaf(f"r{index}") for index, name in enumerate(names)})
-
-
-def as_chain(expression: Expression, is_whole: Callable[[str], bool]) -> tuple[list[str], Expression]:
-    """Leaves, those of the result's whole shape first, and the expression that calls them ``acc``, ``r0``, ..."""
-    names = sorted(leaves(expression), key=lambda name: not is_whole(name))
-    numbered = dict(zip(names, map(Leaf, operand_names(len(names))), strict=True))
-    return names, substitute(expression, numbered)
-
-
-def outermost_simulated(expression: Expression) -> list[Apply]:
-    """The outermost distinct parts that are quantized."""
-    if is_simulated(expression):
-        return [expression]
-    if isinstance(expression, Apply):
-        return list(dict.fromkeys(part for argument in expression.arguments for part in outermost_simulated(argument)))
-    return []
-
-
 # -- pools and joins -----------------------------------------------------------------------------------------------------------
 
 
@@ -542,70 +499,3 @@ def window_counts(plane: Sequence[int], kernel: Sequence[int], strides: Sequence
     inside = np.pad(np.ones(plane, np.int64), list(zip(pads[: len(plane)], pads[len(plane) :], strict=True)))
     windows = np.lib.stride_tricks.sliding_window_view(inside, tuple(kernel))[tuple(slice(None, None, step) for step in strides)]
     return windows.sum(axis=tuple(range(-len(plane), 0)))[np.newaxis, np.newaxis]
-
-
-def scale_of_reader(graph: Graph, node: Node) -> Codes | None:
-    """What a Concat's only reader quantizes its result to, where it does only that."""
-    readers = graph.consumers[node.output]
-    if graph.uses(node.output) != 1 or not readers or readers[0].op != "Elementwise":
-        return None
-    expression = parsed(str(readers[0].attributes["expression"]))
-    if is_simulated(expression) and expression.arguments == (Leaf(ACCUMULATOR),):
-        return Codes.of(dict(expression.attributes))
-    return None
-
-
-def common_codes(meanings: Sequence[Codes]) -> Codes:
-    """Codes that hold all of them: of the widest, where one zero point does, else of the range they span together."""
-    widest = max(meanings, key=lambda codes: codes.scale)
-    if all((codes.zero_point, codes.dtype) == (widest.zero_point, widest.dtype) for codes in meanings):
-        return replace(widest, low=min(codes.low for codes in meanings), high=max(codes.high for codes in meanings))
-    least = min(codes.scale * (codes.low - codes.zero_point) for codes in meanings)
-    greatest = max(codes.scale * (codes.high - codes.zero_point) for codes in meanings)
-    bounds = np.iinfo(widest.dtype)
-    scale = (max(greatest, 0.0) - min(least, 0.0)) / (bounds.max - bounds.min)
-    zero_point = int(np.clip(np.rint(bounds.min - min(least, 0.0) / scale), bounds.min, bounds.max))
-    return Codes(scale, zero_point, int(bounds.min), int(bounds.max), widest.dtype)
-
-
-def with_shared_scales(graph: Graph) -> Graph:
-    """Producers that only a Concat reads quantize straight to its scale (the contract), which saves a second rounding."""
-    changed: dict[str, Node] = {}
-
-    def known(value: str) -> Codes | None:
-        node = graph.producer(value)
-        if node is None:
-            return None
-        if (expression := simulated_expression(changed.get(node.name, node))) is not None:
-            return Codes.of(dict(expression.attributes))
-        return known(node.inputs[0]) if node.op in MOVES or node.op.endswith("AveragePool") else None
-
-    def assign(value: str, codes: Codes) -> None:
-        node = graph.producer(value)
-        if node is None or graph.uses(value) != 1:
-            return
-        if (expression := simulated_expression(node)) is not None:
-            key = "expression" if node.op == "Elementwise" else "epilogue"
-            wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(codes.attributes.items())))
-            changed[node.name] = node.with_attributes(**{key: str(wanted)})
-        elif node.op in MOVES or node.op.endswith("AveragePool"):
-            assign(node.inputs[0], codes)
-        elif node.op == "Concat":
-            for name in node.inputs:
-                assign(name, codes)
-
-    for node in reversed(graph.nodes):
-        if node.op == "Concat":
-            branches = [codes for name in node.inputs if (codes := known(name)) is not None]
-            wanted = scale_of_reader(graph, node) or (common_codes(branches) if branches else None)
-            if wanted is not None:
-                for name in node.inputs:
-                    assign(name, wanted)
-    return graph.map_nodes(lambda node: changed.get(node.name, node)) if changed else graph
-
-
-def simulated_expression(node: Node) -> Apply | None:
-    """The expression of a node that ends in FakeQuantize."""
-    text = node.attributes.get("epilogue", node.attributes.get("expression"))
-    expression = parsed(text) if isinstance(text, str) else None
-    return expression if expression is not None and is_simulated(expression) else None

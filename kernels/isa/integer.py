@@ -58,6 +58,10 @@ class IntegerVectors(ABC):
     def quads(self, buffer: Buffer, offset: Value, count: int) -> list[Any]:
         """``count`` consecutive quads of stored codes, each as the operand that :meth:`dot` multiplies with every lane."""
 
+    def taps(self, codes: Value) -> Any:
+        """``lanes * 4`` bytes of codes, another quad in every lane, as an operand of :meth:`dot`; with :meth:`operand_offset` in it."""
+        return codes
+
     @abstractmethod
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         """``lanes * 4`` consecutive int8 weights in the order of :meth:`pack_weights`, as an operand of :meth:`dot`."""

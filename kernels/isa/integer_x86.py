@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tapdot.kernels import numerics
+from tapdot.kernels.emit import intrinsic
 from tapdot.kernels.isa.integer import IntegerVectors, Value
-from tapdot.kernels.tvm_adapter import Buffer, T
+from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 
 SIGN_BITS = -0x7F7F7F80
 """0x80 in each of four bytes: turns signed codes into unsigned ones 128 higher, and back."""
@@ -71,6 +72,37 @@ class _X86Vectors(IntegerVectors):
         return T.Bind(T.shift_right(T.Bind(T.Shuffle(halves, indices)) + half, after))
 
 
+    def narrow(self, values: Sequence[Value], zero: int, low: int, high: int, dtype: str) -> Value:
+        """Saturation is a clamp: to 16 bits, with ``|zero| <= 256`` added there, and to 8 bits; four vectors fill a register.
+
+        The instructions work on 128-bit parts: part ``l`` of their result holds lanes ``4 l``, ... of each of the four vectors.
+        """
+        if len(values) == 1:
+            return super().narrow(values, zero, low, high, dtype)
+        if len(values) > 4:
+            parts = [self.narrow(values[start : start + 4], zero, low, high, dtype) for start in range(0, len(values), 4)]
+            return T.Bind(T.Shuffle(parts, list(range(len(values) * self.lanes))))
+        a, b, c, d = (*values, *[values[-1]] * (4 - len(values)))
+        words, codes = f"int16x{2 * self.lanes}", f"{dtype}x{4 * self.lanes}"
+        halves = [self._pack("packssdw", words, *pair) for pair in ((a, b), (c, d))]
+        if zero:
+            added = T.broadcast(T.int16(zero), 2 * self.lanes)
+            halves = [T.Bind(intrinsic("llvm.sadd.sat", words, half, added)) for half in halves]
+        packed = self._pack("packuswb" if dtype == "uint8" else "packsswb", codes, *halves)
+        limits = np.iinfo(dtype)
+        if low > limits.min:
+            packed = T.Bind(T.max(packed, T.broadcast(tirx.const(low, dtype), 4 * self.lanes)))
+        if high < limits.max:
+            packed = T.Bind(T.min(packed, T.broadcast(tirx.const(high, dtype), 4 * self.lanes)))
+        order = [4 * part + v for v in range(len(values)) for part in range(self.lanes // 4)]
+        ordered = T.Bind(T.Shuffle([T.reinterpret(packed, dtype=self.vector)], order))
+        return T.Bind(T.reinterpret(ordered, dtype=f"{dtype}x{len(values) * self.lanes}"))
+
+    def _pack(self, name: str, dtype: str, a: Value, b: Value) -> Value:
+        full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"
+        return T.Bind(intrinsic(full, dtype, a, b))
+
+
 class DotProducts(_X86Vectors):
     """``vpdpbusd``: sums of four products of unsigned codes and signed weights, with no saturation in between."""
 
@@ -99,14 +131,14 @@ class WidenedProducts(_X86Vectors):
     dots_per_cycle = 0.5
 
     def quads(self, buffer: Buffer, offset: Value, count: int) -> list[Any]:
-        found = []
-        for index in range(count):
-            wide = f"int16x{2 * self.lanes}"
-            quad = T.Bind(T.reinterpret(self._quad(buffer, offset + 4 * index), dtype=f"u{wide}"))
-            even = T.Bind(quad & T.broadcast(T.uint16(255), 2 * self.lanes))
-            odd = T.Bind(T.shift_right(quad, T.broadcast(T.uint16(8), 2 * self.lanes)))
-            found.append([T.reinterpret(even, dtype=wide), T.reinterpret(odd, dtype=wide)])
-        return found
+        return [self.taps(self._quad(buffer, offset + 4 * index)) for index in range(count)]
+
+    def taps(self, codes: Value) -> Any:
+        wide = f"int16x{2 * self.lanes}"
+        quad = T.Bind(T.reinterpret(codes, dtype=f"u{wide}"))
+        even = T.Bind(quad & T.broadcast(T.uint16(255), 2 * self.lanes))
+        odd = T.Bind(T.shift_right(quad, T.broadcast(T.uint16(8), 2 * self.lanes)))
+        return [T.reinterpret(even, dtype=wide), T.reinterpret(odd, dtype=wide)]
 
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         count = 2 * self.lanes

@@ -1,11 +1,10 @@
 """Four positions as one dot: the bytes of four blocks of channels, interleaved so that each channel's four lie side by side.
 
-The meaning, in numpy, of ``taps`` ``[4, channels]`` of stored codes::
+The meaning, in numpy, for ``blocks`` of stored codes ``[4, 16]``::
 
-    interleaved[channel] = taps[:, channel]            # 4 bytes, one lane of a dot product
+    interleaved = blocks.T          # [16, 4]: the four bytes of channel 0, those of channel 1, ...
 
-The operands of :meth:`kernels.isa.integer.IntegerVectors.dot` that come out hold other codes in every lane, where those of
-``quads`` repeat one quad.
+:meth:`kernels.isa.integer.IntegerVectors.dot` then sums over the four positions, another quad in every lane.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from tapdot.kernels.isa.base import Isa
 from tapdot.kernels.isa.integer import IntegerVectors, Value, integer_vectors
 from tapdot.kernels.isa.integer_generic import WrittenOut
+from tapdot.kernels.isa.integer_neon import WidenedLanes
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import Buffer, T
+from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 
 BLOCK = 16
 """Channels of a block: bytes from one position to the next."""
@@ -29,13 +28,16 @@ TAPS = 4
 class TapGather:
     """Emits gathers on one target.
 
-    ``table``: the index of the one instruction that interleaves a whole block where there is one (``vpermb``), as an array the
-    kernel takes as an argument; LLVM would replace a constant one by nine other shuffles.
+    ``table``: the index of the one instruction that interleaves a whole block, ``vpermb``, as an array that the kernel takes as an
+    argument: a constant one LLVM would turn into eleven other shuffles. None where there is no such instruction.
+
+    ``separate``: without dot products nothing is interleaved; an operand is a list of four, one a tap, and so are weights.
     """
 
     def __init__(self, target: Target) -> None:
         self.vectors: IntegerVectors = integer_vectors(target.isa)
-        self.table = permutation() if has_byte_permutation(target) else None
+        self.table = permutation() if target.isa.lanes == BLOCK and "avx512vbmi" in target.features else None
+        self.separate = isinstance(self.vectors, WrittenOut | WidenedLanes)
         self._index: Value = None
 
     def load_table(self, buffer: Buffer) -> None:
@@ -43,37 +45,41 @@ class TapGather:
         self._index = T.Bind(buffer[T.ramp(0, 1, BLOCK * TAPS)])
 
     def gather(self, buffer: Buffer, offsets: Sequence[Value], consecutive: bool, first: int, count: int) -> list[Any]:
-        """``count`` operands of a dot: channels ``first``, ... of the blocks that begin at the four ``offsets``.
+        """``count`` operands of a dot, for the vectors of channels from ``first`` on of the blocks at four ``offsets``.
 
         ``consecutive``: the blocks follow each other in memory.
         """
-        if isinstance(self.vectors, WrittenOut):
+        if self.separate:
             return self._separate(buffer, offsets, first, count)
-        lanes = self.vectors.lanes
-        if self._index is not None:
-            if consecutive:
-                run = T.Bind(buffer[T.ramp(offsets[0], 1, BLOCK * TAPS)])
-            else:
-                run = T.Bind(T.Shuffle(self._blocks(buffer, offsets), list(range(BLOCK * TAPS))))
-            name = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.permvar.qi.512")
-            mixed = [T.call_llvm_pure_intrin(name, run, self._index, dtype=f"{buffer.dtype}x{BLOCK * TAPS}")]
+        size = self.vectors.lanes * TAPS
+        if self._index is None:
+            mixed = interleave(self._blocks(buffer, offsets), size)[first : first + count]
         else:
-            mixed = interleave(self._blocks(buffer, offsets), lanes * TAPS)[first // lanes : first // lanes + count]
-        return [self.vectors.taps(T.Bind(part)) for part in mixed]
+            if consecutive:
+                run = T.Bind(buffer[T.ramp(offsets[0], 1, size)])
+            else:
+                run = T.Bind(T.Shuffle(self._blocks(buffer, offsets), list(range(size))))
+            name = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.permvar.qi.512")
+            mixed = [T.Bind(T.call_llvm_pure_intrin(name, run, self._index, dtype=f"{buffer.dtype}x{size}"))]
+        return [self.vectors.taps(self._with_offset(part, buffer.dtype, size)) for part in mixed]
+
+    def _with_offset(self, codes: Value, dtype: str, size: int) -> Value:
+        """Codes of the sign that dots want: 128 more or less is the highest bit inverted."""
+        if not self.vectors.operand_offset(dtype):
+            return codes
+        other, highest = ("int8", 128) if dtype == "uint8" else ("uint8", -128)
+        return T.Bind(T.reinterpret(codes ^ T.broadcast(tirx.const(highest, dtype), size), dtype=f"{other}x{size}"))
 
     @staticmethod
     def _blocks(buffer: Buffer, offsets: Sequence[Value]) -> list[Value]:
         return [T.Bind(buffer[T.ramp(offset, 1, BLOCK)]) for offset in offsets]
 
     def _separate(self, buffer: Buffer, offsets: Sequence[Value], first: int, count: int) -> list[Any]:
-        """Where products are written out, codes of four taps in a vector each."""
-        lanes = self.vectors.lanes
-        return [[self.vectors.widen(buffer, offset + first + v * lanes, 1)[0] for offset in offsets] for v in range(count)]
-
-
-def has_byte_permutation(target: Target) -> bool:
-    """Whether one instruction permutes the 64 bytes of a register."""
-    return target.isa.lanes == BLOCK and "avx512vbmi" in target.features
+        """For every vector of channels, its codes at the four offsets, in the element type of the products."""
+        dtype, lanes = "int16" if isinstance(self.vectors, WidenedLanes) else "int32", self.vectors.lanes
+        size = count * lanes
+        wide = [T.Bind(buffer[T.ramp(offset + first * lanes, 1, size)].astype(f"{dtype}x{size}")) for offset in offsets]
+        return [[T.Shuffle([codes], list(range(v * lanes, v * lanes + lanes))) for codes in wide] for v in range(count)]
 
 
 def permutation() -> np.ndarray:
@@ -93,7 +99,7 @@ def interleave(blocks: Sequence[Value], size: int) -> list[Value]:
 
 
 def _merge(a: Value, b: Value, size: int) -> list[Value]:
-    """Elements of ``size`` bytes of two blocks in turn, the lower halves first."""
+    """Elements of ``size`` bytes of two blocks in turn: of their lower halves, and of their upper halves."""
     found = []
     for half in (0, BLOCK // 2):
         pairs = [(start, start + BLOCK) for start in range(half, half + BLOCK // 2, size)]

@@ -5,11 +5,11 @@ import pytest
 from tests.kernels.emulated_runner import call
 
 from tapdot.kernels import numerics
-from tapdot.kernels.emit import argument, store
+from tapdot.kernels.emit import Registers, argument, store
 from tapdot.kernels.isa import ISAS
 from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.target import UnknownTargetError, find_target
-from tapdot.kernels.tvm_adapter import build, function, tvm
+from tapdot.kernels.tvm_adapter import T, build, function, tvm
 
 
 def _available():
@@ -59,11 +59,12 @@ def test_dot_products_of_extreme_codes(target, stored):
     ).astype(np.int8)
 
     def body(x, w, y):
-        total = vectors.number(7)
+        total = Registers(1, lanes, "int32")
+        total[0] = vectors.number(7)
         for start in range(0, 16, 4):
             for index, quad in enumerate(vectors.quads(x, start * 4, 4)):
-                total = vectors.dot(total, quad, vectors.weights(w, (start + index) * lanes * 4))
-        store(y, 0, total, lanes)
+                total[0] = vectors.dot(total[0], quad, vectors.weights(w, (start + index) * lanes * 4))
+        store(y, 0, total[0], lanes)
 
     packed = vectors.pack_weights(weights)
     assert np.array_equal(vectors.unpack_weights(packed.reshape(16, -1)), weights)
@@ -77,7 +78,7 @@ def test_dyadic_scaling_for_every_shift(target):
     lanes, generator = vectors.lanes, np.random.default_rng(1)
     shifts = np.repeat(np.arange(numerics.SMALLEST_SHIFT, numerics.LARGEST_SHIFT + 1), 32)
     shifts = np.concatenate([shifts, np.full(-shifts.size % lanes, 40)]).astype(np.int32)
-    limits = np.array([2 ** (31 - max(0, 33 - int(s))) - 1 for s in shifts])
+    limits = np.array([(2**31 - 1) >> max(0, 33 - int(s)) for s in shifts])
     x = generator.integers(-limits, limits + 1)
     x[::32], x[1::32], x[2::32] = -limits[::32], limits[1::32], 0
     multipliers = generator.integers(2**30, 2**31, shifts.size).astype(np.int32)
@@ -87,8 +88,6 @@ def test_dyadic_scaling_for_every_shift(target):
     assert np.array_equal(vectors.unpack_multipliers(packed[0]), ms) and np.array_equal(vectors.unpack_shifts(packed[1]), ss)
 
     def body(x, m, s, y):
-        from tapdot.kernels.tvm_adapter import T
-
         def rows(buffer, v, count):
             return [buffer[T.ramp((v * count + row) * lanes, 1, lanes)] for row in range(count)]
 
@@ -113,8 +112,6 @@ def test_codes_from_and_to_int32(target, dtype, clamp):
     def body(x, y, z):
         for row in range(8):
             start = row * count * lanes
-            from tapdot.kernels.tvm_adapter import T
-
             parts = [x[T.ramp(start + v * lanes, 1, lanes)] for v in range(count)]
             store(y, start, vectors.narrow(parts, zero, low, high, dtype), count * lanes)
             for v, value in enumerate(vectors.widen(y, start, count)):
@@ -130,8 +127,6 @@ def test_table_lookup(target):
     indices = np.arange(256).astype(np.int32)
 
     def body(x, table, y):
-        from tapdot.kernels.tvm_adapter import T
-
         with T.serial(256 // lanes) as v:
             store(y, v * lanes, vectors.lookup(x[T.ramp(v * lanes, 1, lanes)], table), lanes)
 

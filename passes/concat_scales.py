@@ -1,0 +1,86 @@
+"""One scale for what a Concat joins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tapdot.compiler.graph import Graph, Node
+from tapdot.compiler.operators.fused import parsed
+from tapdot.kernels.expression import ACCUMULATOR, Apply, Leaf
+from tapdot.passes.codes import Codes
+from tapdot.passes.simulated import is_simulated, simulated_expression
+
+MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "Split"}) | {
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Gather",
+    "Pad",
+    "Resize",
+    "MaxPool",
+    "GlobalMaxPool",
+}
+"""Operators that mean the same on codes: every element of the result is one of the operand's, or what a Pad pads with."""
+POOLS = ("AveragePool", "GlobalAveragePool")
+
+
+def scale_of_reader(graph: Graph, node: Node) -> Codes | None:
+    """What a Concat's only reader quantizes its result to, where it does only that."""
+    readers = graph.consumers[node.output]
+    if graph.uses(node.output) != 1 or not readers or readers[0].op != "Elementwise":
+        return None
+    expression = parsed(str(readers[0].attributes["expression"]))
+    if is_simulated(expression) and expression.arguments == (Leaf(ACCUMULATOR),):
+        return Codes.of(dict(expression.attributes))
+    return None
+
+
+def common_codes(meanings: Sequence[Codes]) -> Codes:
+    """Codes that hold all of them: of the widest, where one zero point does, else of the range they span together."""
+    widest = max(meanings, key=lambda codes: codes.scale)
+    if all((codes.zero_point, codes.dtype) == (widest.zero_point, widest.dtype) for codes in meanings):
+        return replace(widest, low=min(codes.low for codes in meanings), high=max(codes.high for codes in meanings))
+    least = min(codes.scale * (codes.low - codes.zero_point) for codes in meanings)
+    greatest = max(codes.scale * (codes.high - codes.zero_point) for codes in meanings)
+    bounds = np.iinfo(widest.dtype)
+    scale = (max(greatest, 0.0) - min(least, 0.0)) / (bounds.max - bounds.min)
+    zero_point = int(np.clip(np.rint(bounds.min - min(least, 0.0) / scale), bounds.min, bounds.max))
+    return Codes(scale, zero_point, int(bounds.min), int(bounds.max), widest.dtype)
+
+
+def with_shared_scales(graph: Graph) -> Graph:
+    """Producers that only a Concat reads quantize straight to its scale (the contract), which saves a second rounding."""
+    changed: dict[str, Node] = {}
+
+    def known(value: str) -> Codes | None:
+        node = graph.producer(value)
+        if node is None:
+            return None
+        if (expression := simulated_expression(changed.get(node.name, node))) is not None:
+            return Codes.of(dict(expression.attributes))
+        return known(node.inputs[0]) if node.op in MOVES or node.op in POOLS else None
+
+    def assign(value: str, codes: Codes) -> None:
+        node = graph.producer(value)
+        if node is None or graph.uses(value) != 1:
+            return
+        if (expression := simulated_expression(node)) is not None:
+            key = "expression" if node.op == "Elementwise" else "epilogue"
+            wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(codes.attributes.items())))
+            changed[node.name] = node.with_attributes(**{key: str(wanted)})
+        elif node.op in MOVES or node.op in POOLS:
+            assign(node.inputs[0], codes)
+        elif node.op == "Concat":
+            for name in node.inputs:
+                assign(name, codes)
+
+    for node in reversed(graph.nodes):
+        if node.op == "Concat":
+            branches = [codes for name in node.inputs if (codes := known(name)) is not None]
+            wanted = scale_of_reader(graph, node) or (common_codes(branches) if branches else None)
+            if wanted is not None:
+                for name in node.inputs:
+                    assign(name, wanted)
+    return graph.map_nodes(lambda node: changed.get(node.name, node)) if changed else graph

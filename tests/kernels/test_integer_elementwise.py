@@ -1,0 +1,138 @@
+"""Stand-alone integer chains against the reference's own operators."""
+
+import numpy as np
+import pytest
+import torch
+from kernel_runner import TARGETS, assert_links_alone, attributes, run
+
+from tapdot.compiler.operators.fused import apply_expression
+from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
+from tapdot.kernels.layout import Halo, Layout
+from tapdot.kernels.target import find_target
+from tapdot.kernels.workload import Operand, Workload
+
+ALL_TARGETS = (*TARGETS, "host:avx512")
+SHAPE = (2, 21, 5, 7)
+MINUS, PLUS = Layout(16, Halo(1, 1, 0, 0), -125, -128), Layout(16, Halo(0, 2, 1, 0), 133, 128)
+RESIDUAL = (
+    "Narrow(Add(Dyadic(Widen(acc, zero_point=3), multiplier=1518500250, shift=31), "
+    "Dyadic(Widen(r0, zero_point=-7), multiplier=1073741824, shift=30)), zero_point=3, low=0, high=255, dtype='uint8')"
+)
+
+
+def codes(shape, dtype, seed=0):
+    limits = np.iinfo(dtype)
+    return np.random.default_rng(seed).integers(limits.min, limits.max + 1, shape).astype(dtype)
+
+
+def workload(expression, output, *operands):
+    return Workload("Elementwise", operands, (output,), attributes(expression=expression))
+
+
+def expected(expression, *arrays):
+    return apply_expression(expression, [torch.from_numpy(array) for array in arrays]).numpy()
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_a_residual_sum(target):
+    target = find_target(target)
+    a, b = codes(SHAPE, "uint8"), codes(SHAPE, "int8", 1)
+    for x, y, z in ((Layout(16), Layout(16), Layout(16)), (MINUS, PLUS, MINUS)):
+        work = workload(RESIDUAL, Operand(SHAPE, "uint8", z), Operand(SHAPE, "uint8", x), Operand(SHAPE, "int8", y))
+        assert np.array_equal(run(IntegerChain(), work, target, [a, b]), expected(RESIDUAL, a, b))
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_a_gate_of_channels(target):
+    """Squeeze and excite: codes times one code a channel."""
+    text = (
+        "Narrow(Dyadic(Mul(Widen(acc, zero_point=2), Widen(r0, zero_point=0)), multiplier=1234567890, shift=38), "
+        "zero_point=-3, low=-100, high=101, dtype='int8')"
+    )
+    for batch in (1, 2):
+        shape = (batch, *SHAPE[1:])
+        a, b = codes(shape, "int8"), codes((batch, 21, 1, 1), "uint8")
+        work = workload(
+            text, Operand(shape, "int8", PLUS), Operand(shape, "int8", PLUS), Operand(b.shape, "uint8", Layout(16, zero=0))
+        )
+        assert np.array_equal(run(IntegerChain(), work, find_target(target), [a, b]), expected(text, a, b))
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_an_affine_function_of_every_channel(target):
+    text = (
+        "Narrow(Dyadic(Add(Mul(Widen(acc, zero_point=1), r0), r1), multiplier=1073741824, shift=40), "
+        "low=-128, high=127, dtype='int8')"
+    )
+    generator = np.random.default_rng(0)
+    a = codes(SHAPE, "int8")
+    scale = generator.integers(-4000, 4000, (1, 21, 1, 1)).astype(np.int32)
+    shift = generator.integers(-90000, 90000, (1, 21, 1, 1)).astype(np.int32)
+    constants = [Operand((1, 21, 1, 1), "int32", None, constant=True)] * 2
+    work = workload(text, Operand(SHAPE, "int8", Layout(16)), Operand(SHAPE, "int8", PLUS), *constants)
+    assert np.array_equal(run(IntegerChain(), work, find_target(target), [a, scale, shift]), expected(text, a, scale, shift))
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+@pytest.mark.parametrize("shape", [(3, 37), (5,), (2, 3, 4, 5, 6)])
+def test_other_ranks_are_row_major(target, shape):
+    a, b = codes(shape, "uint8"), codes(shape, "int8", 1)
+    work = workload(RESIDUAL, Operand(shape, "uint8"), Operand(shape, "uint8"), Operand(shape, "int8"))
+    assert np.array_equal(run(IntegerChain(), work, find_target(target), [a, b]), expected(RESIDUAL, a, b))
+
+
+def table(dtype):
+    return Operand((256,), dtype, None, constant=True)
+
+
+@pytest.mark.parametrize("target", (*ALL_TARGETS, "x86-64-v4"))
+@pytest.mark.parametrize("source", ["int8", "uint8"])
+@pytest.mark.parametrize("result", ["int8", "uint8"])
+def test_tables(target, source, result):
+    """Every byte in every place, with and without halos, stored with either sign."""
+    offsets = {"int8": (0, 128), "uint8": (0, -128)}
+    values = codes((256,), result, 5)
+    q = np.resize(np.arange(256).astype(np.uint8).view(source), (1, 21, 9, 17))
+    for index in range(2):
+        x = Layout(16, Halo(0, 1, 0, 0), 1, offsets[source][index])
+        y = Layout(16, Halo(1, 1, 1, 1) if index else Halo(), 2 if index else 0, offsets[result][1 - index])
+        work = workload("Lookup(acc, r0)", Operand(q.shape, result, y), Operand(q.shape, source, x), table(result))
+        want = values[q.astype(np.int32) - np.iinfo(source).min]
+        assert np.array_equal(run(TableLookup(), work, find_target(target), [q, values]), want)
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_tables_of_other_ranks(target):
+    values, q = codes((256,), "uint8", 5), codes((3, 333), "int8")
+    work = workload("Lookup(acc, r0)", Operand(q.shape, "uint8"), Operand(q.shape, "int8"), table("uint8"))
+    want = values[q.astype(np.int32) + 128]
+    assert np.array_equal(run(TableLookup(), work, find_target(target), [q, values]), want)
+
+
+@pytest.mark.parametrize("target", ALL_TARGETS)
+def test_a_table_inside_a_chain(target):
+    """Hard-swish and its kin before a product."""
+    text = (
+        "Narrow(Dyadic(Mul(Widen(acc, zero_point=0), Widen(Lookup(acc, r0), zero_point=4)), multiplier=2000000000, shift=39), "
+        "low=0, high=255, dtype='uint8')"
+    )
+    a, values = codes(SHAPE, "uint8"), codes((256,), "int8", 2)
+    work = workload(text, Operand(SHAPE, "uint8", MINUS), Operand(SHAPE, "uint8", MINUS), table("int8"))
+    assert np.array_equal(run(IntegerChain(), work, find_target(target), [a, values]), expected(text, a, values))
+
+
+def test_refuses_floats_and_what_it_cannot_broadcast():
+    target = find_target("host")
+    full = Operand(SHAPE, "float32")
+    assert not IntegerChain().serves(workload("Relu(acc)", full, full), target)
+    plane = Operand((1, 1, 5, 7), "int8")
+    work = workload(RESIDUAL, Operand(SHAPE, "uint8"), Operand(SHAPE, "uint8"), plane)
+    assert not IntegerChain().serves(work, target)
+
+
+@pytest.mark.parametrize("target", ["cortex-a76", "cortex-a76:neon", "cortex-a76:generic"])
+def test_links_alone_on_a_phone(target):
+    target = find_target(target)
+    x = Operand(SHAPE, "uint8", MINUS)
+    assert_links_alone(IntegerChain(), workload(RESIDUAL, x, x, x), target)
+    assert_links_alone(TableLookup(), workload("Lookup(acc, r0)", Operand(SHAPE, "int8", PLUS), x, table("int8")), target)

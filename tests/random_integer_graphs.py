@@ -1,0 +1,394 @@
+"""Random small integer networks, made directly in the integer dialect, for comparing kernels with the reference byte for byte.
+
+Convolutions of every kind with zero points, strides, pads, groups and odd channel counts, residuals, branches, pools, gates,
+tables and fully connected layers; weights and codes are often the largest there are. Scales are such that results use the range of
+codes, and no accumulator leaves what ``kernels.numerics.high_half_shifts`` allows. ``random_integer_graph(seed)`` makes one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tapdot.compiler.graph import Graph, GraphBuilder
+from tapdot.compiler.types import Quant, TensorType
+from tapdot.kernels import numerics
+
+Choose = Callable[[Sequence[Any]], Any]
+LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+MOST_ELEMENTS = 12_000
+"""Elements of the largest value, so that a network runs in milliseconds."""
+
+
+def random_integer_graph(seed: int, steps: int = 8) -> Graph:
+    """A network of up to ``steps`` pieces from a seed."""
+    return _Network(seed).grow(steps)
+
+
+class _Network:
+    """Grows a graph piece by piece; every value between pieces is codes with a zero point."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.choose: Choose = self.random.choice
+        self.numbers = np.random.default_rng(seed)
+        self.builder = GraphBuilder(f"integers{seed}")
+        self.zero_points: dict[str, int] = {}
+        shape = (self.choose((1, 1, 1, 2)), self.choose((3, 16, 4, 1, 24, 5)), self.choose((9, 8, 14, 5)), self.choose((8, 11, 7)))
+        if self.choose((True, True, False)):
+            image = self.builder.input("input", TensorType(shape, "float32"))
+            dtype, zero_point = self.kind()
+            low, high = LIMITS[dtype]
+            first = self.add("Quantize", [image], zero_point, scale=0.03, zero_point=zero_point, low=low, high=high, dtype=dtype)
+        else:
+            dtype, zero_point = self.kind()
+            first = self.builder.input("input", TensorType(shape, dtype, Quant(8, (0.03,), (zero_point,))))
+            self.zero_points[first] = zero_point
+        self.planes = [first]
+
+    def grow(self, steps: int) -> Graph:
+        """The whole network."""
+        pieces = (
+            self.convolution,
+            self.convolution,
+            self.convolution,
+            self.depthwise,
+            self.residual,
+            self.max_pool,
+            self.average_pool,
+            self.concat,
+            self.table,
+            self.gate,
+            self.rescaled,
+            self.affine,
+            self.movement,
+            self.island,
+        )
+        for _ in range(self.random.randint(2, steps)):
+            made = self.choose(pieces)(self.pick())
+            if made is not None:
+                self.planes.append(made)
+        outputs = [self.choose((self.logits, self.reals, self.codes))(self.planes[-1])]
+        if self.choose((False, True)) and len(self.planes) > 2:
+            extra = self.planes[len(self.planes) // 2]
+            outputs += [extra] if extra not in self.builder.inputs and extra not in outputs else []
+        return self.builder.build(outputs)
+
+    # -- small things ---------------------------------------------------------------------------------------------------------
+
+    def pick(self) -> str:
+        """Mostly the newest value, sometimes an older one."""
+        return self.choose((self.planes[-1], self.planes[-1], *self.planes[-3:]))  # type: ignore[no-any-return]
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        return self.builder.types[value].shape
+
+    def dtype(self, value: str) -> str:
+        return self.builder.types[value].dtype
+
+    def kind(self) -> tuple[str, int]:
+        """An element type of codes and a zero point."""
+        dtype = self.choose(("uint8", "int8"))
+        low, high = LIMITS[dtype]
+        return dtype, self.choose((0, 0, low, high, self.random.randint(low, high)))
+
+    def add(self, op: str, inputs: Sequence[str], zero_point: int, /, **attributes: Any) -> str:
+        """A node whose result is codes with that zero point."""
+        (value,) = self.builder.add(op, inputs, attributes)
+        self.zero_points[value] = zero_point
+        return value
+
+    def constant(self, array: Any, dtype: str = "int32") -> str:
+        return self.builder.constant(np.asarray(array).astype(dtype), "constant")
+
+    def weights(self, *shape: int) -> np.ndarray:
+        """int8 weights: of all kinds, all as large as can be, or of large ones with random signs."""
+        kind = self.choose(("any", "any", "any", "largest", "smallest", "signs", "few"))
+        if kind in ("largest", "smallest"):
+            return np.full(shape, 127 if kind == "largest" else -127, np.int8)
+        if kind == "signs":
+            return (self.numbers.integers(0, 2, shape) * 254 - 127).astype(np.int8)
+        made = self.numbers.integers(-127, 128, shape)
+        return (made * (self.numbers.random(shape) < 0.2) if kind == "few" else made).astype(np.int8)
+
+    def largest(self, value: str) -> int:
+        """The largest magnitude of a code without its zero point."""
+        low, high = LIMITS[self.dtype(value)]
+        return max(high - self.zero_points[value], self.zero_points[value] - low)
+
+    def scale(self, magnitude: int, channels: int | None = None) -> tuple[str, list[str]]:
+        """A ``Dyadic`` of values up to ``magnitude`` that brings them to about 8 bits, as a format of text, and its operands.
+
+        With ``channels`` there is a pair for each, in constants.
+        """
+        largest = min(2.0**29 / max(magnitude, 1), self.choose((1.0, 1.0, 0.3)) * 400 / max(magnitude, 1) * 8)
+        ratios = np.exp(self.numbers.uniform(np.log(largest / 64), np.log(largest), channels or 1))
+        if self.choose((False, False, False, True)) and magnitude < 2**28:
+            ratios[:] = 1.0  # multiplier 2^30, shift 30
+        elif self.choose((False, False, False, False, True)):
+            ratios[:: 1 + len(ratios) // 2] = 2.0 ** -self.random.randint(24, 31)  # shifts up to the largest
+        pairs = [numerics.dyadic_parameters(float(ratio)) for ratio in ratios]
+        # abs(x) << max(0, 33 - shift) < 2^31, what kernels rely on
+        pairs = [(m, max(s, 33 - (30 - max(magnitude, 1).bit_length()))) for m, s in pairs]
+        if channels is None:
+            (m, s) = pairs[0]
+            return f"Dyadic({{}}, multiplier={m}, shift={s})", []
+        arrays = [np.array(column).reshape(1, -1, 1, 1) for column in zip(*pairs, strict=True)]
+        return "Dyadic({}, {}, {})", [self.constant(array) for array in arrays]
+
+    def narrow(self, text: str) -> tuple[str, str, int]:
+        """A ``Narrow`` around an expression, to any type, with or without a clamp of its own; the type and zero point too."""
+        dtype, zero_point = self.kind()
+        low, high = LIMITS[dtype]
+        if self.choose((False, True)):
+            low = self.choose((zero_point, min(high - 1, low + self.random.randint(0, 60))))  # a relu, or anything
+            low = min(low, high - 1)
+            high = self.choose((high, self.random.randint(low, high)))
+        return f"Narrow({text}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})", dtype, zero_point
+
+    # -- pieces -----------------------------------------------------------------------------------------------------------------
+
+    def epilogue(self, magnitude: int, shape: tuple[int, ...], per_channel: bool = True) -> tuple[str, list[str], int]:
+        """From an accumulator to codes: scaled, perhaps with a residual of that shape, perhaps through a table."""
+        text, operands = self.scale(magnitude, shape[1] if per_channel else None)
+        leaves = [f"r{index}" for index in range(len(operands))]
+        text = text.format("acc", *leaves)
+        same = [value for value in self.planes if self.shape(value) == shape]
+        if same and self.choose((True, False)):
+            residual = self.choose(same)
+            wide = f"Widen(r{len(operands)}, zero_point={self.zero_points[residual]})"
+            scaled, _ = self.scale(self.largest(residual))
+            text = f"Add({text}, {scaled.format(wide)})"
+            operands.append(residual)
+        text, dtype, zero_point = self.narrow(text)
+        if self.choose((False, False, False, True)):
+            dtype, zero_point = self.kind()
+            text = f"Lookup({text}, r{len(operands)})"
+            operands.append(self.constant(self.numbers.integers(*LIMITS[dtype], 256, endpoint=True), dtype))
+        return text, operands, zero_point
+
+    def bias(self, filters: int, magnitude: int) -> list[str]:
+        if self.choose((False, True)):
+            limit = max(1, min(magnitude, 2**20))
+            return [self.constant(self.numbers.integers(-limit, limit, filters))]
+        return [""]
+
+    def convolution(self, x: str, depthwise: bool = False) -> str | None:
+        batch, channels, height, width = self.shape(x)
+        divisors = [count for count in (1, 2, 3, 4, 8) if channels % count == 0]
+        group = channels if depthwise else self.choose((1, 1, 1, *divisors))
+        filters = channels * self.choose((1, 1, 2)) if depthwise else group * self.choose((16, 3, 8, 17, 32, 5, 40))
+        filters = filters if group == 1 or depthwise else group * self.choose((4, 16, 1, 5))
+        kernel = (self.choose((3, 1, 3, 2, 5)), self.choose((3, 1, 3, 4)))
+        if self.choose((True, False)):
+            kernel = (kernel[0], kernel[0])
+        dilations = (self.choose((1, 1, 1, 2)), self.choose((1, 1, 1, 2)))
+        strides = (self.choose((1, 1, 2)), self.choose((1, 1, 2, 3)))
+        pads = tuple(self.choose((size // 2, size // 2, 0, 1)) for size in kernel * 2)
+        for size, begin, end, taps, dilation in zip((height, width), pads[:2], pads[2:], kernel, dilations, strict=True):
+            if size + begin + end < (taps - 1) * dilation + 1:
+                return None
+        if batch * filters * height * width > MOST_ELEMENTS:
+            return None
+        w = self.weights(filters, channels // group, *kernel)
+        bound = int(np.abs(w.astype(np.int64)).reshape(filters, -1).sum(1).max()) * self.largest(x)
+        bias = self.bias(filters, bound)
+        magnitude = bound + (2**20 if bias != [""] else 0)
+        shape = tuple(
+            (size + begin + end - (taps - 1) * dilation - 1) // stride + 1
+            for size, begin, end, taps, dilation, stride in zip(
+                (height, width), pads[:2], pads[2:], kernel, dilations, strides, strict=True
+            )
+        )
+        text, extras, zero_point = self.epilogue(magnitude, (batch, filters, *shape))
+        return self.add(
+            "QConv",
+            [x, self.constant(w, "int8"), *(bias if bias != [""] or extras else []), *extras],
+            zero_point,
+            strides=strides,
+            pads=pads,
+            dilations=dilations,
+            group=group,
+            zero_point=self.zero_points[x],
+            epilogue=text,
+        )
+
+    def depthwise(self, x: str) -> str | None:
+        return self.convolution(x, depthwise=True)
+
+    def residual(self, x: str) -> str:
+        """A sum that was not fused."""
+        other = self.choose([value for value in self.planes if self.shape(value) == self.shape(x)])
+        terms = []
+        for leaf, value in (("acc", x), ("r0", other)):
+            scaled, _ = self.scale(self.largest(value))
+            terms.append(scaled.format(f"Widen({leaf}, zero_point={self.zero_points[value]})"))
+        text, _, zero_point = self.narrow(f"{self.choose(('Add', 'Add', 'Sub', 'Max', 'Min'))}({terms[0]}, {terms[1]})")
+        return self.add("Elementwise", [x, other], zero_point, expression=text)
+
+    def gate(self, x: str) -> str:
+        """Squeeze and excite: codes times one code a channel."""
+        batch, channels, height, width = self.shape(x)
+        magnitude = self.largest(x) * height * width
+        scaled, _ = self.scale(magnitude)
+        text, dtype, zero_point = self.narrow(scaled.format("acc"))
+        pooled = self.add("QGlobalSum", [x], zero_point, zero_point=self.zero_points[x], epilogue=text)
+        w = self.weights(channels, channels, 1, 1)
+        text, extras, zero_point = self.epilogue(int(channels * 127 * self.largest(pooled)), (batch, channels, 1, 1))
+        windows: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+        weights = self.constant(w, "int8")
+        inputs = [pooled, weights, "", *extras] if extras else [pooled, weights]
+        gate = self.add("QConv", inputs, zero_point, **windows, zero_point=self.zero_points[pooled], epilogue=text)
+        product = f"Mul(Widen(acc, zero_point={self.zero_points[x]}), Widen(r0, zero_point={self.zero_points[gate]}))"
+        scaled, _ = self.scale(self.largest(x) * self.largest(gate))
+        text, _, zero_point = self.narrow(scaled.format(product))
+        return self.add("Elementwise", [x, gate], zero_point, expression=text)
+
+    def rescaled(self, x: str) -> str:
+        """Codes on another scale."""
+        scaled, _ = self.scale(self.largest(x))
+        text, _, zero_point = self.narrow(scaled.format(f"Widen(acc, zero_point={self.zero_points[x]})"))
+        return self.add("Elementwise", [x], zero_point, expression=text)
+
+    def affine(self, x: str) -> str:
+        """A factor and a shift for every channel."""
+        channels = self.shape(x)[1]
+        factors = self.numbers.integers(-3000, 3000, (1, channels, 1, 1))
+        shifts = self.numbers.integers(-(10**5), 10**5, (1, channels, 1, 1))
+        scaled, _ = self.scale(3000 * self.largest(x) + 10**5)
+        text, _, zero_point = self.narrow(scaled.format(f"Add(Mul(Widen(acc, zero_point={self.zero_points[x]}), r0), r1)"))
+        return self.add("Elementwise", [x, self.constant(factors), self.constant(shifts)], zero_point, expression=text)
+
+    def table(self, x: str) -> str:
+        dtype, zero_point = self.kind()
+        values = self.constant(self.numbers.integers(*LIMITS[dtype], 256, endpoint=True), dtype)
+        return self.add("Elementwise", [x, values], zero_point, expression="Lookup(acc, r0)")
+
+    def max_pool(self, x: str) -> str | None:
+        height, width = self.shape(x)[2:]
+        kernel = (self.choose((2, 3, 1)), self.choose((2, 3)))
+        if height < kernel[0] or width < kernel[1]:
+            return None
+        attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": (self.choose((2, 1)), self.choose((2, 1, 3)))}
+        if self.choose((False, True)):
+            attributes["pads"] = tuple(min(self.choose((1, 0)), size - 1) for size in kernel * 2)
+        return self.add("MaxPool", [x], self.zero_points[x], **attributes)
+
+    def average_pool(self, x: str) -> str | None:
+        height, width = self.shape(x)[2:]
+        kernel = (self.choose((2, 3, 1)), self.choose((2, 3)))
+        if height < kernel[0] or width < kernel[1]:
+            return None
+        pads = tuple(min(self.choose((1, 0, 0)), size - 1) for size in kernel * 2)
+        strides = (self.choose((2, 1)), self.choose((2, 1, 3)))
+        scaled, _ = self.scale(kernel[0] * kernel[1] * self.largest(x))
+        text, _, zero_point = self.narrow(scaled.format("acc"))
+        return self.add(
+            "QSumPool",
+            [x],
+            zero_point,
+            kernel_shape=kernel,
+            strides=strides,
+            pads=pads,
+            zero_point=self.zero_points[x],
+            epilogue=text,
+        )
+
+    def concat(self, x: str) -> str | None:
+        """Codes of one type and one zero point."""
+        batch, _, height, width = self.shape(x)
+        dtype, zero_point = self.kind()
+        low, high = LIMITS[dtype]
+        fits = [v for v in self.planes if (self.shape(v)[0], *self.shape(v)[2:]) == (batch, height, width)]
+        parts = [x, *(self.choose(fits) for _ in range(self.choose((1, 2))))]
+        if sum(int(np.prod(self.shape(value))) for value in parts) > MOST_ELEMENTS:
+            return None
+        branches = []
+        for part in parts:
+            if (self.dtype(part), self.zero_points[part]) == (dtype, zero_point) and self.choose((True, False)):
+                branches.append(part)
+                continue
+            scaled, _ = self.scale(self.largest(part))
+            wide = scaled.format(f"Widen(acc, zero_point={self.zero_points[part]})")
+            text = f"Narrow({wide}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})"
+            branches.append(self.add("Elementwise", [part], zero_point, expression=text))
+        return self.add("Concat", branches, zero_point, axis=1)
+
+    def movement(self, x: str) -> str | None:
+        """Codes that only move."""
+        batch, channels, height, width = self.shape(x)
+        zero_point = self.zero_points[x]
+        match self.choose(("shuffle", "slice", "pad", "resize", "turn")):
+            case "shuffle" if channels % 2 == 0:
+                split = self.add("Reshape", [x, self.ints(batch, 2, channels // 2, height, width)], zero_point)
+                moved = self.add("Transpose", [split], zero_point, perm=(0, 2, 1, 3, 4))
+                return self.add("Reshape", [moved, self.ints(batch, channels, height, width)], zero_point)
+            case "slice" if channels > 1:
+                return self.add("Slice", [x, self.ints(channels // 2), self.ints(channels), self.ints(1)], zero_point)
+            case "pad" if batch * channels * height * width < MOST_ELEMENTS // 2:
+                value = self.constant(zero_point, self.dtype(x))
+                return self.add("Pad", [x, self.ints(0, 0, 1, 0, 0, 0, 0, 2), value], zero_point)
+            case "resize" if batch * channels * height * width < MOST_ELEMENTS // 4:
+                scales = self.builder.constant(np.array([1, 1, 2, 2], np.float32), "scales")
+                return self.add(
+                    "Resize",
+                    [x, "", scales],
+                    zero_point,
+                    mode="nearest",
+                    nearest_mode="floor",
+                    coordinate_transformation_mode="asymmetric",
+                )
+            case "turn":
+                return self.add("Transpose", [x], zero_point, perm=(0, 1, 3, 2))
+        return None
+
+    def island(self, x: str) -> str | None:
+        """A float function between two kinds of codes; rare, as bytes may differ after it."""
+        if self.choose((True, True, True, False)):
+            return None
+        (real,) = self.builder.add("Dequantize", [x], {"scale": 0.02, "zero_point": self.zero_points[x]})
+        (curved,) = self.builder.add("Sigmoid", [real])
+        dtype, zero_point = self.kind()
+        low, high = LIMITS[dtype]
+        return self.add("Quantize", [curved], zero_point, scale=1 / 200, zero_point=zero_point, low=low, high=high, dtype=dtype)
+
+    def ints(self, *values: int) -> str:
+        return self.builder.constant(np.asarray(values, np.int64), "ints")
+
+    # -- heads ------------------------------------------------------------------------------------------------------------------
+
+    def logits(self, x: str) -> str:
+        """A classifier over pooled or flattened codes, in float32 or in codes."""
+        zero_point = self.zero_points[x]
+        if self.choose((True, False)):
+            height, width = self.shape(x)[2:]
+            scaled, _ = self.scale(self.largest(x) * height * width)
+            text, _, pooled_zero = self.narrow(scaled.format("acc"))
+            x = self.add("QGlobalSum", [x], pooled_zero, zero_point=zero_point, epilogue=text)
+            zero_point = pooled_zero
+        flat = self.add("Flatten", [x], zero_point, axis=1)
+        rows, columns = self.shape(flat)
+        classes = self.choose((10, 3, 16, 37))
+        w = self.weights(columns, classes)
+        magnitude = int(np.abs(w.astype(np.int64)).sum(0).max()) * self.largest(flat)
+        bias = self.bias(classes, magnitude)
+        inputs = [flat, self.constant(w, "int8")]
+        if self.choose((True, False)):
+            scales = self.builder.constant(self.numbers.uniform(1e-5, 1e-3, (1, classes)).astype(np.float32), "scales")
+            (value,) = self.builder.add("QGemm", [*inputs, bias[0], scales], {"zero_point": zero_point, "epilogue": "Reals(acc, r0)"})
+            return self.builder.add("Softmax", [value], {"axis": 1})[0] if self.choose((False, False, True)) else value
+        scaled, _ = self.scale(magnitude + 2**20)
+        text, _, made = self.narrow(scaled.format("acc"))
+        if bias != [""]:
+            inputs += bias
+        return self.add("QGemm", inputs, made, zero_point=zero_point, epilogue=text)
+
+    def reals(self, x: str) -> str:
+        return self.builder.add("Dequantize", [x], {"scale": 0.0473, "zero_point": self.zero_points[x]})[0]
+
+    def codes(self, x: str) -> str:
+        """The codes themselves; a node of their own where they are the caller's."""
+        return self.rescaled(x) if x in self.builder.inputs else x
