@@ -17,7 +17,7 @@ import numpy as np
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Attribute, Graph, Node, unique_name
 from tapdot.compiler.operators import infer, lookup
-from tapdot.compiler.types import TensorType
+from tapdot.compiler.types import Quant, TensorType
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,12 +158,15 @@ class Editor:
 
     # -- adding ------------------------------------------------------------------------------------------------------------
 
-    def constant(self, array: np.ndarray, name: str = "constant") -> Value:
-        """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique."""
+    def constant(self, array: np.ndarray, name: str = "constant", quant: Quant | None = None) -> Value:
+        """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique.
+
+        ``quant`` says what codes the array was made of.
+        """
         wish, name = name, unique_name(name, self.types)
         self._constant_wishes[name] = wish
         self.constants[name] = np.array(array, order="C", copy=None)
-        self.types[name] = TensorType.of(self.constants[name])
+        self.types[name] = replace(TensorType.of(self.constants[name]), quant=quant)
         return self.value(name)
 
     def add(

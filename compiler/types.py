@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +48,10 @@ class Quant:
         zero = ",".join(str(value) for value in self.zero_point)
         axis = "" if self.axis is None else f" axis={self.axis}"
         return f"!quant(bits={self.bits} scale={scale} zero_point={zero}{axis})"
+
+    def transposed(self, order: Sequence[int]) -> Quant:
+        """Of the tensor whose axis ``i`` is axis ``order[i]`` of this one."""
+        return self if self.axis is None else replace(self, axis=list(order).index(self.axis))
 
     @classmethod
     def parse(cls, text: str) -> Quant:

@@ -21,7 +21,7 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import Layout
 from tapdot.kernels.operands import ExtraOperands
 from tapdot.kernels.parallel import pays
-from tapdot.kernels.register_tile import Prefetch, Tile, accumulate, channel_step, segments
+from tapdot.kernels.register_tile import Prefetch, Products, Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
 from tapdot.kernels.workload import Workload
@@ -257,7 +257,7 @@ class _Emitter:
             return self.x_layout.offset(x_shape, n, c // block, row, column) + c % block
 
         accumulate(
-            isa,
+            Products.of_floats(isa),
             tile,
             registers,
             self.weights,

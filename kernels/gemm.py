@@ -32,7 +32,7 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import round_up
 from tapdot.kernels.operands import FULL, SCALAR
 from tapdot.kernels.parallel import pays
-from tapdot.kernels.register_tile import Tile, accumulate, channel_step, segments
+from tapdot.kernels.register_tile import Products, Tile, accumulate, channel_step, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
@@ -285,7 +285,7 @@ class _Emitter:
                 registers[v * rows + r] = bias
         step = channel_step(isa, tile.accumulators, depth, 16, aligned=True)
         accumulate(
-            isa,
+            Products.of_floats(isa),
             tile,
             registers,
             self.weights,

@@ -14,7 +14,7 @@ import numpy as np
 
 from tapdot.kernels import numerics
 from tapdot.kernels.convolution_plan import Geometry
-from tapdot.kernels.emit import Registers, Value, argument, load, loop, when, write_halo
+from tapdot.kernels.emit import Registers, Value, argument, load, loop, prefetch, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Gather, Plan, Slots, Strip, default_config, space
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
@@ -216,7 +216,8 @@ class _Tile:
         """The tile whose first output is at ``(y, x)``."""
         for row in range(self.rows):
             self._start(row)
-        (height, _), (stride, _), (dilation, _) = self.geometry.kernel, self.geometry.strides, self.geometry.dilations
+        (height, _), (stride, stride_x) = self.geometry.kernel, self.geometry.strides
+        dilation, _ = self.geometry.dilations
         if kept is None:
             with loop(height) as tap_row:
                 weights = self.load_weights(tap_row)
@@ -233,7 +234,10 @@ class _Tile:
                 if row * stride + tap_row * dilation == input_row
             ]
             if readers:
-                self._dots(self._input(y, x, input_row), kept, readers)
+                start = self._input(y, x, input_row)
+                # Also a fence: LLVM would else load all rows of the patch first, and spill.
+                prefetch(self.emitter.x, start + self.strip.columns * stride_x * BLOCK)
+                self._dots(start, kept, readers)
             for row, tap_row in readers:
                 if tap_row == height - 1:
                     self._finish(row, y, x)

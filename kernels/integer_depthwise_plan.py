@@ -173,6 +173,26 @@ def space(geometry: Geometry) -> dict[str, list[int]]:
 
 
 def default_config(workload: Workload, target: Target) -> Config:
-    """A good configuration without measuring anything."""
-    geometry = Geometry(workload, target.isa)
-    return {"rows": min(4, geometry.height), "columns": min(4, geometry.width), "vectors": BLOCK // geometry.isa.lanes, "unrolled": 1, "splits": 1}
+    """A good configuration without measuring anything.
+
+    Rows of inputs are gathered again by every tile above or below, so tiles are high. Sums, and the weights of every arrangement,
+    stay in registers: with 4 lanes that leaves half a block and two columns.
+    """
+    geometry, lanes = Geometry(workload, target.isa), target.isa.lanes
+    height, width = geometry.kernel
+
+    def rows_read(rows: int) -> int:
+        reach = (height - 1) * geometry.dilations[0] + 1
+        cuts = list(segments(geometry.height, rows))
+        return sum(pieces * ((count - 1) * geometry.strides[0] + reach) for _, pieces, count in cuts) + len(cuts)
+
+    rows = min(range(1, min(HIGHEST_TILE, geometry.height) + 1), key=rows_read)
+    columns = max(2, min(BLOCK * DOT // STORED_BYTES, lanes // 2))
+    unrolled = height * -(-width // DOT) <= WRITTEN_DOTS
+    return {
+        "rows": rows if unrolled else 1,
+        "columns": min(columns, geometry.width),
+        "vectors": min(2, BLOCK // lanes),
+        "unrolled": int(unrolled),
+        "splits": row_splits(geometry.batch * -(-geometry.channels // BLOCK), geometry.height // rows, target.cores),
+    }

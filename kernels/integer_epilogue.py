@@ -449,9 +449,9 @@ def broadcast_kind(operand: Operand, shape: tuple[int, ...]) -> str | None:
         return SCALAR
     if len(own) != len(shape) or (len(operand.shape) != len(shape) == 4 and not operand.constant):
         return None
-    if own == shape:
-        return FULL
     per_channel = own[1] == shape[1] and set(own[2:]) <= {1}
+    if own == shape and not (per_channel and operand.constant):
+        return FULL
     return CHANNEL if per_channel and (own[0] == 1 or (own[0] == shape[0] and not operand.constant)) else None
 
 

@@ -1,8 +1,8 @@
 """The register tile: a block of output channel vectors times a patch of positions, summed over taps and channels in registers.
 
-Every dense float family (convolution, 1x1, fully connected) is this one inner loop with other addresses. For each input channel
-the tile loads ``vectors`` weight vectors and broadcasts one scalar per position, and does ``vectors * rows * columns`` fused
-multiply-adds; accumulators never leave registers inside the loop.
+Every dense family (convolution, 1x1, fully connected; float or integer) is this one inner loop with other addresses. For each
+input channel (for each quad of them in codes) the tile loads ``vectors`` weight vectors and broadcasts one operand per position,
+and does ``vectors * rows * columns`` multiply-adds; accumulators never leave registers inside the loop.
 """
 
 from __future__ import annotations
@@ -10,10 +10,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tapdot.kernels.emit import Registers, Value, broadcasts, load, loop, multiply_add, prefetch
 from tapdot.kernels.isa import Isa
+from tapdot.kernels.isa.integer import IntegerVectors
 from tapdot.kernels.tvm_adapter import Buffer, T
+
+@dataclass(frozen=True)
+class Products:
+    """What the innermost loop multiplies and adds: float32 values, or dot products of codes.
+
+    ``lanes``: sums in an accumulator. ``unit``: consecutive input channels that one multiply-add consumes. ``units_per_load``: units
+    that one load of inputs serves. ``weights(buffer, offset)``, ``broadcasts(buffer, offset, units)`` and ``multiply_add(accumulator,
+    broadcast, weights)`` emit them.
+    """
+
+    lanes: int
+    unit: int
+    units_per_load: int
+    weights: Callable[[Buffer, Value], Any]
+    broadcasts: Callable[[Buffer, Value, int], Sequence[Any]]
+    multiply_add: Callable[[Value, Any, Any], Value]
+
+    @classmethod
+    def of_floats(cls, isa: Isa) -> Products:
+        """float32 values, one channel at a time."""
+        return cls(
+            isa.lanes,
+            1,
+            isa.lanes if isa.multiply_by_lane else 1,
+            lambda buffer, offset: load(buffer, offset, isa.lanes),
+            lambda buffer, offset, count: broadcasts(isa, buffer, offset, count),
+            lambda accumulator, scalar, weights: multiply_add(isa, weights, scalar, accumulator),
+        )
+
+    @classmethod
+    def of_codes(cls, vectors: IntegerVectors) -> Products:
+        """8-bit codes, a quad of channels at a time."""
+        return cls(vectors.lanes, QUAD, vectors.quads_per_load, vectors.weights, vectors.quads, vectors.dot)
+
+
+QUAD = 4
+"""Consecutive channels that a lane of a dot product sums."""
 
 UNROLLED_MULTIPLY_ADDS = 128
 """Multiply-adds in the body of the innermost loop: enough to hide its overhead, few enough for the decoded-op cache."""
@@ -92,6 +131,9 @@ def channel_step(isa: Isa, accumulators: int, channels: int, input_block: int, a
     return step
 
 
+LINE_FLOATS = 16
+"""float32 values in a cache line of 64 bytes."""
+
 @dataclass(frozen=True)
 class Prefetch:
     """Weights of the next chunk, fetched into the second-level cache while this one is computed.
@@ -104,27 +146,28 @@ class Prefetch:
     start: Value
     lines: int
     period: int
+    line: int
+    """Weights in a cache line."""
 
     @classmethod
-    def plan(cls, next_chunk: Value, chunk: int, iterations: int, index: Value, tiles: int) -> Prefetch | None:
-        """The share of tile number ``index`` of ``tiles`` in fetching ``chunk`` floats while it does ``iterations``.
+    def plan(
+        cls, next_chunk: Value, chunk: int, iterations: int, index: Value, tiles: int, line: int = LINE_FLOATS
+    ) -> Prefetch | None:
+        """The share of tile number ``index`` of ``tiles`` in fetching ``chunk`` weights while it does ``iterations``.
 
         None where so many tiles share a chunk that it does not matter.
         """
         if tiles > PREFETCH_TILES:
             return None
         period = PREFETCH_PERIOD
-        lines = -(-chunk * period // (LINE_FLOATS * iterations * tiles))
-        return cls(next_chunk + index * (-(-iterations // period) * lines * LINE_FLOATS), lines, period)
+        lines = -(-chunk * period // (line * iterations * tiles))
+        return cls(next_chunk + index * (-(-iterations // period) * lines * line), lines, period, line)
 
     def emit(self, weights: Buffer, turn: Value) -> None:
         """The prefetches of one turn."""
         for line in range(self.lines):
-            prefetch(weights, self.start + (turn * self.lines + line) * LINE_FLOATS)
+            prefetch(weights, self.start + (turn * self.lines + line) * self.line)
 
-
-LINE_FLOATS = 16
-"""float32 values in a cache line of 64 bytes."""
 
 PREFETCH_TILES = 16
 """With more tiles than this on one chunk, the wait for its weights is a small share of the work."""
@@ -134,7 +177,7 @@ PREFETCH_PERIOD = 8
 
 
 def accumulate(
-    isa: Isa,
+    products: Products,
     tile: Tile,
     accumulators: Registers,
     weights: Buffer,
@@ -150,29 +193,34 @@ def accumulate(
 ) -> None:
     """Emits the loops over taps and channels of one tile.
 
-    ``taps`` are the extents of the tap loops; ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and
-    channel; position ``p`` lies ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a
-    step. Weights lie as ``[*taps, channels, vectors, lanes]`` from ``weight_start`` on. ``ahead`` says which weights to fetch
-    meanwhile.
+    Channels count in units of ``products`` everywhere: single ones or quads. ``taps`` are the extents of the tap loops;
+    ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and channel; position ``p`` lies
+    ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a step. Weights lie as ``[*taps,
+    channels, vectors, lanes * unit]`` from ``weight_start`` on. ``ahead`` says which weights to fetch meanwhile.
     """
-    panel = tile.vectors * isa.lanes
+    vector = products.lanes * products.unit
+    panel = tile.vectors * vector
 
     def body(tap: Sequence[Value], tap_index: Value, channel: Value, count: int) -> None:
         start = T.Bind(input_offset(tap, channel))
         weight = T.Bind(weight_start + (tap_index * channels + channel) * panel)
-        scalars = None
-        if channel_stride == 1 and isa.multiply_by_lane:
-            scalars = [broadcasts(isa, inputs, start + offset, count) for offset in position_offsets]
+        together = channel_stride == products.unit and products.units_per_load > 1
+        scalars = [products.broadcasts(inputs, start + offset, count) for offset in position_offsets] if together else None
         for index in range(count):
-            vectors = [load(weights, weight + index * panel + v * isa.lanes, isa.lanes) for v in range(tile.vectors)]
+            if scalars is not None:  # what stands in a register is taken lane by lane; weights pass through
+                for v in range(tile.vectors):
+                    vector_weights = products.weights(weights, weight + index * panel + v * vector)
+                    for position in range(tile.positions):
+                        register = v * tile.positions + position
+                        product = products.multiply_add(accumulators[register], scalars[position][index], vector_weights)
+                        accumulators[register] = product
+                continue
+            vectors = [products.weights(weights, weight + index * panel + v * vector) for v in range(tile.vectors)]
             for position, offset in enumerate(position_offsets):
-                if scalars is not None:
-                    scalar = scalars[position][index]
-                else:
-                    scalar = broadcasts(isa, inputs, start + offset + index * channel_stride, 1)[0]
-                for v, vector in enumerate(vectors):
+                scalar = products.broadcasts(inputs, start + offset + index * channel_stride, 1)[0]
+                for v, vector_weights in enumerate(vectors):
                     register = v * tile.positions + position
-                    accumulators[register] = multiply_add(isa, vector, scalar, accumulators[register])
+                    accumulators[register] = products.multiply_add(accumulators[register], scalar, vector_weights)
 
     def tap_loops(extents: Sequence[int], tap: tuple[Value, ...], tap_index: Value) -> None:
         if extents:

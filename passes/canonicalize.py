@@ -62,7 +62,10 @@ def plain_gemm(new: Editor, a: Value, w: Value, c: Value | None, root: Applicati
     matrix = transposed(w.array) if root.transB else w.array
     if root.alpha != 1:
         matrix = matrix * np.asarray(root.alpha, w.dtype)
-    weights = w if matrix is w.array else new.constant(matrix, w.name)
+    quant = w.type.quant if root.alpha == 1 else None
+    if quant is not None and root.transB:
+        quant = quant.transposed((1, 0))
+    weights = w if matrix is w.array else new.constant(matrix, w.name, quant)
     if c is not None and root.beta != 1:
         scale = np.asarray(root.beta, c.dtype)
         c = new.constant(c.array * scale, c.name) if c.array is not None else new.Mul(c, scale)

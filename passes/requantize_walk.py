@@ -350,6 +350,9 @@ class Walk:
             raise Inexpressible("it is not over planes")
         name, codes = self.need_codes(node.inputs[0])
         operands = [name, *(self.static(value, codes, node, index) for index, value in enumerate(node.inputs[1:], 1))]
+        if node.op == "Pad" and node.attributes.get("mode", "constant") == "constant" and not node.operand(2):
+            zero = self.constant(np.asarray(codes.zero_point, codes.dtype), f"{node.name}.zero", codes)
+            operands = [*operands[:2], zero, *operands[3:]]
         results = [self.codes_name(output) if output else "" for output in node.outputs]
         self.builder.add(node.op, operands, node.attributes, name=node.name, outputs=results)
         for output, result in zip(node.outputs, results, strict=True):

@@ -71,7 +71,7 @@ class Classification:
         """Whether a kernel for the node has one right answer to given operands."""
         if not self.is_integer:
             return False
-        kinds = [self.graph.type(name).dtype for name in node.inputs if name]
+        kinds = [self.graph.type(name).dtype for name in node.inputs if name and name not in self.graph.constants]
         return node.op in COPIES or node.op == "Quantize" or not any(kind.startswith("float") for kind in kinds)
 
     @cached_property

@@ -1,8 +1,9 @@
 """Random small integer networks, made directly in the integer dialect, for comparing kernels with the reference byte for byte.
 
 Convolutions of every kind with zero points, strides, pads, groups and odd channel counts, residuals, branches, pools, gates,
-tables and fully connected layers; weights and codes are often the largest there are. Scales are such that results use the range of
-codes, and no accumulator leaves what ``kernels.numerics.high_half_shifts`` allows. ``random_integer_graph(seed)`` makes one.
+tables and fully connected layers; weights and codes are often the largest there are. The network is computed while it grows, so
+that scales make results use the range of codes; no accumulator leaves what ``kernels.numerics.high_half_shifts`` allows.
+``random_integer_graph(seed)`` makes one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tapdot.compiler.graph import Graph, GraphBuilder
+from tapdot.compiler.operators import lookup
+from tapdot.compiler.operators.fused import apply_expression
 from tapdot.compiler.types import Quant, TensorType
 from tapdot.kernels import numerics
 
@@ -37,9 +42,11 @@ class _Network:
         self.numbers = np.random.default_rng(seed)
         self.builder = GraphBuilder(f"integers{seed}")
         self.zero_points: dict[str, int] = {}
+        self.values: dict[str, Tensor] = {}
         shape = (self.choose((1, 1, 1, 2)), self.choose((3, 16, 4, 1, 24, 5)), self.choose((9, 8, 14, 5)), self.choose((8, 11, 7)))
         if self.choose((True, True, False)):
             image = self.builder.input("input", TensorType(shape, "float32"))
+            self.values[image] = torch.from_numpy(self.numbers.standard_normal(shape).astype(np.float32))
             dtype, zero_point = self.kind()
             low, high = LIMITS[dtype]
             first = self.add("Quantize", [image], zero_point, scale=0.03, zero_point=zero_point, low=low, high=high, dtype=dtype)
@@ -47,6 +54,7 @@ class _Network:
             dtype, zero_point = self.kind()
             first = self.builder.input("input", TensorType(shape, dtype, Quant(8, (0.03,), (zero_point,))))
             self.zero_points[first] = zero_point
+            self.values[first] = torch.from_numpy(self.numbers.integers(*LIMITS[dtype], shape, endpoint=True).astype(dtype))
         self.planes = [first]
 
     def grow(self, steps: int) -> Graph:
@@ -99,7 +107,16 @@ class _Network:
         """A node whose result is codes with that zero point."""
         (value,) = self.builder.add(op, inputs, attributes)
         self.zero_points[value] = zero_point
+        self.values[value] = self.computed(op, inputs, attributes)
         return value
+
+    def computed(self, op: str, inputs: Sequence[str], attributes: dict[str, Any]) -> Tensor:
+        """What an operator gives for the values so far."""
+        entry, arguments = lookup(op), []
+        for index, name in enumerate(inputs):
+            array = self.builder.constants.get(name)
+            arguments.append(array if entry.is_static(index) else self.values.get(name) if array is None else torch.from_numpy(array))
+        return entry.compute(*arguments, **attributes)  # type: ignore[no-any-return]
 
     def constant(self, array: Any, dtype: str = "int32") -> str:
         return self.builder.constant(np.asarray(array).astype(dtype), "constant")
@@ -119,49 +136,57 @@ class _Network:
         low, high = LIMITS[self.dtype(value)]
         return max(high - self.zero_points[value], self.zero_points[value] - low)
 
-    def scale(self, magnitude: int, channels: int | None = None) -> tuple[str, list[str]]:
-        """A ``Dyadic`` of values up to ``magnitude`` that brings them to about 8 bits, as a format of text, and its operands.
+    def scale(self, sums: Tensor, bound: int, channels: int | None = None) -> tuple[str, list[str]]:
+        """A ``Dyadic`` of such sums that makes codes of them, as a format of text, and its operands.
 
-        With ``channels`` there is a pair for each, in constants.
+        No sum is larger than ``bound``. With ``channels`` there is a pair of numbers for each, in constants.
         """
-        largest = min(2.0**29 / max(magnitude, 1), self.choose((1.0, 1.0, 0.3)) * 400 / max(magnitude, 1) * 8)
-        ratios = np.exp(self.numbers.uniform(np.log(largest / 64), np.log(largest), channels or 1))
-        if self.choose((False, False, False, True)) and magnitude < 2**28:
+        largest = max(1, int(sums.abs().max()))
+        ratios = np.exp(self.numbers.uniform(np.log(80), np.log(600), channels or 1)) / largest
+        if largest < 2**12 and self.choose((False, False, True)):
             ratios[:] = 1.0  # multiplier 2^30, shift 30
-        elif self.choose((False, False, False, False, True)):
-            ratios[:: 1 + len(ratios) // 2] = 2.0 ** -self.random.randint(24, 31)  # shifts up to the largest
-        pairs = [numerics.dyadic_parameters(float(ratio)) for ratio in ratios]
-        # abs(x) << max(0, 33 - shift) < 2^31, what kernels rely on
-        pairs = [(m, max(s, 33 - (30 - max(magnitude, 1).bit_length()))) for m, s in pairs]
+        elif channels and self.choose((False, False, False, True)):
+            ratios[self.random.randrange(len(ratios))] = 2.0 ** -self.random.randint(24, 32)  # shifts up to the largest
+        pairs = [numerics.dyadic_parameters(float(ratio)) for ratio in np.minimum(ratios, 2.0**20)]
+        # abs(sum) << max(0, 33 - shift) < 2^31, on which kernels rely
+        pairs = [(m, max(s, bound.bit_length() + 2)) for m, s in pairs]
         if channels is None:
             (m, s) = pairs[0]
             return f"Dyadic({{}}, multiplier={m}, shift={s})", []
         arrays = [np.array(column).reshape(1, -1, 1, 1) for column in zip(*pairs, strict=True)]
         return "Dyadic({}, {}, {})", [self.constant(array) for array in arrays]
 
+    def rescale(self, text: str, values: Sequence[str], bound: int) -> str:
+        """A ``Dyadic`` around an expression over values."""
+        arrays = [self.values[name] if name in self.values else torch.from_numpy(self.builder.constants[name]) for name in values]
+        return self.scale(apply_expression(text, arrays), bound)[0].format(text)
+
+    def widened(self, value: str, leaf: str = "acc") -> str:
+        """Codes without their zero point, scaled."""
+        scaled, _ = self.scale(self.values[value].int() - self.zero_points[value], self.largest(value))
+        return scaled.format(f"Widen({leaf}, zero_point={self.zero_points[value]})")
+
     def narrow(self, text: str) -> tuple[str, str, int]:
         """A ``Narrow`` around an expression, to any type, with or without a clamp of its own; the type and zero point too."""
         dtype, zero_point = self.kind()
         low, high = LIMITS[dtype]
-        if self.choose((False, True)):
-            low = self.choose((zero_point, min(high - 1, low + self.random.randint(0, 60))))  # a relu, or anything
-            low = min(low, high - 1)
-            high = self.choose((high, self.random.randint(low, high)))
+        if self.choose((False, False, True)):
+            low = self.choose((zero_point, low + self.random.randint(0, 60)))  # a relu, or anything
+            low = min(low, high - 60)
+            high = self.choose((high, self.random.randint(low + 30, high)))
         return f"Narrow({text}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})", dtype, zero_point
 
     # -- pieces -----------------------------------------------------------------------------------------------------------------
 
-    def epilogue(self, magnitude: int, shape: tuple[int, ...], per_channel: bool = True) -> tuple[str, list[str], int]:
-        """From an accumulator to codes: scaled, perhaps with a residual of that shape, perhaps through a table."""
-        text, operands = self.scale(magnitude, shape[1] if per_channel else None)
-        leaves = [f"r{index}" for index in range(len(operands))]
-        text = text.format("acc", *leaves)
+    def epilogue(self, sums: Tensor, bound: int) -> tuple[str, list[str], int]:
+        """From an accumulator to codes: scaled, perhaps with a residual of its shape, perhaps through a table."""
+        shape = tuple(sums.shape)
+        text, operands = self.scale(sums, bound, shape[1])
+        text = text.format("acc", "r0", "r1")
         same = [value for value in self.planes if self.shape(value) == shape]
         if same and self.choose((True, False)):
             residual = self.choose(same)
-            wide = f"Widen(r{len(operands)}, zero_point={self.zero_points[residual]})"
-            scaled, _ = self.scale(self.largest(residual))
-            text = f"Add({text}, {scaled.format(wide)})"
+            text = f"Add({text}, {self.widened(residual, f'r{len(operands)}')})"
             operands.append(residual)
         text, dtype, zero_point = self.narrow(text)
         if self.choose((False, False, False, True)):
@@ -196,25 +221,24 @@ class _Network:
         w = self.weights(filters, channels // group, *kernel)
         bound = int(np.abs(w.astype(np.int64)).reshape(filters, -1).sum(1).max()) * self.largest(x)
         bias = self.bias(filters, bound)
-        magnitude = bound + (2**20 if bias != [""] else 0)
-        shape = tuple(
-            (size + begin + end - (taps - 1) * dilation - 1) // stride + 1
-            for size, begin, end, taps, dilation, stride in zip(
-                (height, width), pads[:2], pads[2:], kernel, dilations, strides, strict=True
-            )
-        )
-        text, extras, zero_point = self.epilogue(magnitude, (batch, filters, *shape))
-        return self.add(
-            "QConv",
-            [x, self.constant(w, "int8"), *(bias if bias != [""] or extras else []), *extras],
-            zero_point,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            group=group,
-            zero_point=self.zero_points[x],
-            epilogue=text,
-        )
+        attributes = {
+            "strides": strides,
+            "pads": pads,
+            "dilations": dilations,
+            "group": group,
+            "zero_point": self.zero_points[x],
+        }
+        inputs = [x, self.constant(w, "int8"), *bias]
+        sums = self.computed("QConv", inputs, attributes)
+        text, extras, zero_point = self.epilogue(sums, bound + 2**20)
+        return self.add("QConv", self.trimmed([*inputs, *extras]), zero_point, **attributes, epilogue=text)
+
+    @staticmethod
+    def trimmed(inputs: list[str]) -> list[str]:
+        """Without omitted operands at the end."""
+        while not inputs[-1]:
+            inputs.pop()
+        return inputs
 
     def depthwise(self, x: str) -> str | None:
         return self.convolution(x, depthwise=True)
@@ -222,45 +246,44 @@ class _Network:
     def residual(self, x: str) -> str:
         """A sum that was not fused."""
         other = self.choose([value for value in self.planes if self.shape(value) == self.shape(x)])
-        terms = []
-        for leaf, value in (("acc", x), ("r0", other)):
-            scaled, _ = self.scale(self.largest(value))
-            terms.append(scaled.format(f"Widen({leaf}, zero_point={self.zero_points[value]})"))
-        text, _, zero_point = self.narrow(f"{self.choose(('Add', 'Add', 'Sub', 'Max', 'Min'))}({terms[0]}, {terms[1]})")
+        op = self.choose(("Add", "Add", "Sub", "Max", "Min"))
+        text, _, zero_point = self.narrow(f"{op}({self.widened(x)}, {self.widened(other, 'r0')})")
         return self.add("Elementwise", [x, other], zero_point, expression=text)
+
+    def global_sum(self, x: str) -> str:
+        batch, _, height, width = self.shape(x)
+        attributes = {"zero_point": self.zero_points[x]}
+        sums = self.computed("QGlobalSum", [x], attributes)
+        text, _, zero_point = self.narrow(self.scale(sums, self.largest(x) * height * width)[0].format("acc"))
+        return self.add("QGlobalSum", [x], zero_point, **attributes, epilogue=text)
 
     def gate(self, x: str) -> str:
         """Squeeze and excite: codes times one code a channel."""
-        batch, channels, height, width = self.shape(x)
-        magnitude = self.largest(x) * height * width
-        scaled, _ = self.scale(magnitude)
-        text, dtype, zero_point = self.narrow(scaled.format("acc"))
-        pooled = self.add("QGlobalSum", [x], zero_point, zero_point=self.zero_points[x], epilogue=text)
-        w = self.weights(channels, channels, 1, 1)
-        text, extras, zero_point = self.epilogue(int(channels * 127 * self.largest(pooled)), (batch, channels, 1, 1))
-        windows: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
-        weights = self.constant(w, "int8")
-        inputs = [pooled, weights, "", *extras] if extras else [pooled, weights]
-        gate = self.add("QConv", inputs, zero_point, **windows, zero_point=self.zero_points[pooled], epilogue=text)
+        channels = self.shape(x)[1]
+        pooled = self.global_sum(x)
+        inputs = [pooled, self.constant(self.weights(channels, channels, 1, 1), "int8"), ""]
+        attributes: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+        attributes["zero_point"] = self.zero_points[pooled]
+        sums = self.computed("QConv", inputs, attributes)
+        text, extras, zero_point = self.epilogue(sums, channels * 127 * self.largest(pooled))
+        gate = self.add("QConv", self.trimmed([*inputs, *extras]), zero_point, **attributes, epilogue=text)
         product = f"Mul(Widen(acc, zero_point={self.zero_points[x]}), Widen(r0, zero_point={self.zero_points[gate]}))"
-        scaled, _ = self.scale(self.largest(x) * self.largest(gate))
-        text, _, zero_point = self.narrow(scaled.format(product))
+        text, _, zero_point = self.narrow(self.rescale(product, [x, gate], self.largest(x) * self.largest(gate)))
         return self.add("Elementwise", [x, gate], zero_point, expression=text)
 
     def rescaled(self, x: str) -> str:
         """Codes on another scale."""
-        scaled, _ = self.scale(self.largest(x))
-        text, _, zero_point = self.narrow(scaled.format(f"Widen(acc, zero_point={self.zero_points[x]})"))
+        text, _, zero_point = self.narrow(self.widened(x))
         return self.add("Elementwise", [x], zero_point, expression=text)
 
     def affine(self, x: str) -> str:
         """A factor and a shift for every channel."""
         channels = self.shape(x)[1]
-        factors = self.numbers.integers(-3000, 3000, (1, channels, 1, 1))
-        shifts = self.numbers.integers(-(10**5), 10**5, (1, channels, 1, 1))
-        scaled, _ = self.scale(3000 * self.largest(x) + 10**5)
-        text, _, zero_point = self.narrow(scaled.format(f"Add(Mul(Widen(acc, zero_point={self.zero_points[x]}), r0), r1)"))
-        return self.add("Elementwise", [x, self.constant(factors), self.constant(shifts)], zero_point, expression=text)
+        factors = self.constant(self.numbers.integers(-3000, 3000, (1, channels, 1, 1)))
+        shifts = self.constant(self.numbers.integers(-(10**5), 10**5, (1, channels, 1, 1)))
+        inner = f"Add(Mul(Widen(acc, zero_point={self.zero_points[x]}), r0), r1)"
+        text, _, zero_point = self.narrow(self.rescale(inner, [x, factors, shifts], 3000 * self.largest(x) + 10**5))
+        return self.add("Elementwise", [x, factors, shifts], zero_point, expression=text)
 
     def table(self, x: str) -> str:
         dtype, zero_point = self.kind()
@@ -284,18 +307,10 @@ class _Network:
             return None
         pads = tuple(min(self.choose((1, 0, 0)), size - 1) for size in kernel * 2)
         strides = (self.choose((2, 1)), self.choose((2, 1, 3)))
-        scaled, _ = self.scale(kernel[0] * kernel[1] * self.largest(x))
-        text, _, zero_point = self.narrow(scaled.format("acc"))
-        return self.add(
-            "QSumPool",
-            [x],
-            zero_point,
-            kernel_shape=kernel,
-            strides=strides,
-            pads=pads,
-            zero_point=self.zero_points[x],
-            epilogue=text,
-        )
+        attributes = {"kernel_shape": kernel, "strides": strides, "pads": pads, "zero_point": self.zero_points[x]}
+        sums = self.computed("QSumPool", [x], attributes)
+        text, _, zero_point = self.narrow(self.scale(sums, kernel[0] * kernel[1] * self.largest(x))[0].format("acc"))
+        return self.add("QSumPool", [x], zero_point, **attributes, epilogue=text)
 
     def concat(self, x: str) -> str | None:
         """Codes of one type and one zero point."""
@@ -311,9 +326,7 @@ class _Network:
             if (self.dtype(part), self.zero_points[part]) == (dtype, zero_point) and self.choose((True, False)):
                 branches.append(part)
                 continue
-            scaled, _ = self.scale(self.largest(part))
-            wide = scaled.format(f"Widen(acc, zero_point={self.zero_points[part]})")
-            text = f"Narrow({wide}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})"
+            text = f"Narrow({self.widened(part)}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})"
             branches.append(self.add("Elementwise", [part], zero_point, expression=text))
         return self.add("Concat", branches, zero_point, axis=1)
 
@@ -349,8 +362,8 @@ class _Network:
         """A float function between two kinds of codes; rare, as bytes may differ after it."""
         if self.choose((True, True, True, False)):
             return None
-        (real,) = self.builder.add("Dequantize", [x], {"scale": 0.02, "zero_point": self.zero_points[x]})
-        (curved,) = self.builder.add("Sigmoid", [real])
+        real = self.add("Dequantize", [x], 0, scale=0.02, zero_point=self.zero_points[x])
+        curved = self.add("Sigmoid", [real], 0)
         dtype, zero_point = self.kind()
         low, high = LIMITS[dtype]
         return self.add("Quantize", [curved], zero_point, scale=1 / 200, zero_point=zero_point, low=low, high=high, dtype=dtype)
@@ -362,29 +375,23 @@ class _Network:
 
     def logits(self, x: str) -> str:
         """A classifier over pooled or flattened codes, in float32 or in codes."""
-        zero_point = self.zero_points[x]
         if self.choose((True, False)):
-            height, width = self.shape(x)[2:]
-            scaled, _ = self.scale(self.largest(x) * height * width)
-            text, _, pooled_zero = self.narrow(scaled.format("acc"))
-            x = self.add("QGlobalSum", [x], pooled_zero, zero_point=zero_point, epilogue=text)
-            zero_point = pooled_zero
+            x = self.global_sum(x)
+        zero_point = self.zero_points[x]
         flat = self.add("Flatten", [x], zero_point, axis=1)
-        rows, columns = self.shape(flat)
+        columns = self.shape(flat)[1]
         classes = self.choose((10, 3, 16, 37))
         w = self.weights(columns, classes)
-        magnitude = int(np.abs(w.astype(np.int64)).sum(0).max()) * self.largest(flat)
-        bias = self.bias(classes, magnitude)
-        inputs = [flat, self.constant(w, "int8")]
+        bound = int(np.abs(w.astype(np.int64)).sum(0).max()) * self.largest(flat)
+        inputs = [flat, self.constant(w, "int8"), *self.bias(classes, bound)]
         if self.choose((True, False)):
             scales = self.builder.constant(self.numbers.uniform(1e-5, 1e-3, (1, classes)).astype(np.float32), "scales")
-            (value,) = self.builder.add("QGemm", [*inputs, bias[0], scales], {"zero_point": zero_point, "epilogue": "Reals(acc, r0)"})
+            attributes = {"zero_point": zero_point, "epilogue": "Reals(acc, r0)"}
+            (value,) = self.builder.add("QGemm", [*inputs, scales], attributes)
             return self.builder.add("Softmax", [value], {"axis": 1})[0] if self.choose((False, False, True)) else value
-        scaled, _ = self.scale(magnitude + 2**20)
-        text, _, made = self.narrow(scaled.format("acc"))
-        if bias != [""]:
-            inputs += bias
-        return self.add("QGemm", inputs, made, zero_point=zero_point, epilogue=text)
+        sums = self.computed("QGemm", inputs, {"zero_point": zero_point})
+        text, _, made = self.narrow(self.scale(sums, bound + 2**20)[0].format("acc"))
+        return self.add("QGemm", self.trimmed(inputs), made, zero_point=zero_point, epilogue=text)
 
     def reals(self, x: str) -> str:
         return self.builder.add("Dequantize", [x], {"scale": 0.0473, "zero_point": self.zero_points[x]})[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from onnx import AttributeProto, NodeProto, inliner
 from tapdot.compiler.errors import GraphError, ModelError
 from tapdot.compiler.frontends.onnx_file import input_dtype, read_onnx, tensor_array
 from tapdot.compiler.frontends.onnx_opset import DEFAULT_DOMAINS, attribute, label, to_table_opset
+from tapdot.compiler.frontends.onnx_quantized import expand_quantized
 from tapdot.compiler.frontends.problems import Problems, listed, reason_of
 from tapdot.compiler.frontends.shapes import Dimension, fix_shapes
 from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node
 from tapdot.compiler.interpreter import evaluate_node
 from tapdot.compiler.operators import lookup, registered
 from tapdot.compiler.operators.shapes import ONNX_DTYPES
-from tapdot.compiler.types import TensorType
+from tapdot.compiler.types import Quant, TensorType
 
 ONNX_NUMBERS = {name: number for number, name in ONNX_DTYPES.items()}
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
@@ -38,6 +40,7 @@ def import_onnx(source: str | Path | onnx.ModelProto, *, shapes: Mapping[str, Se
     file = read_onnx(source, problems)
     model = _inlined(file.model, problems)
     model = to_table_opset(model, problems)
+    expand_quantized(model.graph)
     _check_operators(model.graph, problems)
     _drop_indices(model.graph, problems)
     importer = _Importer(model.graph.name or "graph", file.weights, problems)
@@ -185,10 +188,26 @@ class _Importer:
             for output, array in zip(outputs, self._evaluate(op, inputs, outputs, attributes, name), strict=False):
                 if output:
                     self.constant(output, array)
+                    self._keep_quant(op, inputs, attributes, self.values[output])
             return
         results = [self.builder.fresh(output or f"{name}.unused") for output in outputs]  # a result is known by its place
         self.builder.add(op, inputs, attributes, name=name, outputs=results)
         self.values.update((output, result) for output, result in zip(outputs, results, strict=True) if output)
+
+    def _keep_quant(self, op: str, inputs: list[str], attributes: Mapping[str, Attribute], result: str) -> None:
+        """Writes into the type of a constant what codes it was made of, for whoever quantizes it again."""
+        kind, quant = self.builder.types[result], None
+        if op == "DequantizeLinear":
+            scale, zero = (None if index >= len(inputs) else self.builder.constants[inputs[index]] for index in (1, 2))
+            assert scale is not None
+            axis = None if scale.size == 1 else lookup(op).defaults(attributes)["axis"] % kind.rank
+            zeros = (0,) if zero is None else tuple(int(value) for value in zero.reshape(-1))
+            bits = 8 * self.builder.constants[inputs[0]].itemsize
+            quant = Quant(bits, tuple(float(value) for value in scale.reshape(-1)), zeros, axis)
+        elif op == "Transpose" and (known := self.builder.types[inputs[0]].quant) is not None:
+            quant = known.transposed(lookup(op).defaults(attributes)["perm"] or range(kind.rank)[::-1])
+        if quant is not None:
+            self.builder.types[result] = replace(kind, quant=quant)
 
     def _evaluate(
         self, op: str, inputs: list[str], outputs: list[str], attributes: Mapping[str, Attribute], name: str

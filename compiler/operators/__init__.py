@@ -24,6 +24,7 @@ from tapdot.compiler.operators import (  # noqa: F401 isort: skip
     movement,
     normalization,
     pooling,
+    quantization,
     reduction,
     resize,
     shapes,

@@ -61,6 +61,10 @@ def dyadic(b: Builder, x: Value, m: Value | None = None, s: Value | None = None,
     return T.Cast("int32", b.share(wide * T.Cast("int64", m) + rounding) >> places)
 
 
+def reals(b: Builder, x: Value, scales: Value) -> Value:
+    return b.share(T.Cast("float32", x)) * scales
+
+
 def narrow(b: Builder, x: Value, *, low: int, high: int, zero_point: int = 0, dtype: str) -> Value:
     """Clamped before the zero point is added, so that the sum cannot overflow."""
     least, most = b.constant(low - zero_point, "int32"), b.constant(high - zero_point, "int32")
@@ -81,6 +85,7 @@ OPERATORS: Mapping[str, Callable[..., Value]] = {
     "FakeQuantize": fake_quantize,
     "Widen": widen,
     "Dyadic": dyadic,
+    "Reals": reals,
     "Narrow": narrow,
     "Lookup": lookup,
 }

@@ -1,0 +1,177 @@
+"""The integers of a convolution of codes: its geometry in quads and blocks, how a configuration cuts it, and a default one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from tapdot.kernels.convolution_plan import Geometry
+from tapdot.kernels.emit import Value
+from tapdot.kernels.family import Config
+from tapdot.kernels.integer_epilogue import BLOCK
+from tapdot.kernels.isa import Isa
+from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
+from tapdot.kernels.layout import round_up
+from tapdot.kernels.parallel import row_splits
+from tapdot.kernels.register_tile import QUAD, Tile, segments
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import T
+from tapdot.kernels.workload import Workload
+
+INPUT_PART_BYTES = 384 * 1024
+RESIDENT_WEIGHT_BYTES = 384 * 1024
+"""Shares of a second-level cache of a mebibyte: inputs that all panels visit in turn, and weights that stay while they do."""
+
+
+@dataclass(frozen=True)
+class QuadGeometry(Geometry):
+    """The integers of a ``QConv``: output channels in whole blocks, input channels in quads."""
+
+    @property
+    def vectors(self) -> int:
+        """Output channel vectors; they fill whole blocks."""
+        return round_up(self.filters, BLOCK) // self.isa.lanes
+
+    def whole_groups(self, tile_vectors: int) -> bool:
+        """Whether no tile of that many vectors straddles two groups, and groups begin with a quad."""
+        lanes = tile_vectors * self.isa.lanes
+        return self.group == 1 or (self.filters_per_group % lanes == 0 and self.channels_per_group % QUAD == 0)
+
+    def groups(self, vector: int, tile_vectors: int) -> range:
+        """The groups that a tile starting at that output vector has filters of."""
+        start = vector * self.isa.lanes
+        stop = min(start + tile_vectors * self.isa.lanes, self.filters)
+        return range(start // self.filters_per_group, -(-stop // self.filters_per_group))
+
+    def window(self, tile_vectors: int) -> int:
+        """Input channels a tile reads, in whole quads; weights between groups are zero."""
+        if self.whole_groups(tile_vectors):
+            return round_up(self.channels_per_group, QUAD)
+        spans = [
+            round_up(groups.stop * self.channels_per_group, QUAD) - groups.start * self.channels_per_group // QUAD * QUAD
+            for first in range(0, self.vectors, tile_vectors)
+            if (groups := self.groups(first, tile_vectors))
+        ]
+        return max(spans)
+
+    def window_start(self, vector: Value, tile_vectors: int) -> Value:
+        """The first input channel that the tile starting at that output vector reads, the start of a quad."""
+        if self.group == 1:
+            return 0
+        first = vector * self.isa.lanes // self.filters_per_group * self.channels_per_group // QUAD * QUAD
+        latest = round_up(self.channels, QUAD) - self.window(tile_vectors)
+        if isinstance(first, int):
+            return min(first, latest)
+        return T.min(first, latest)
+
+
+@dataclass(frozen=True)
+class QuadPlan:
+    """A geometry cut by a configuration."""
+
+    geometry: QuadGeometry
+    tile: Tile
+    splits: int
+
+    @classmethod
+    def of(cls, workload: Workload, config: Config, target: Target) -> QuadPlan:
+        tile = Tile(config["vectors"], config["rows"], config["columns"])
+        return cls(QuadGeometry(workload, target.isa), tile, config["splits"])
+
+    @property
+    def window(self) -> int:
+        return self.geometry.window(self.tile.vectors)
+
+    def panels(self) -> list[tuple[int, int]]:
+        """(first vector, vectors) of every tile along output channels."""
+        return [
+            (start + piece * size, size)
+            for start, pieces, size in segments(self.geometry.vectors, self.tile.vectors)
+            for piece in range(pieces)
+        ]
+
+    def panel_elements(self, vectors: int) -> int:
+        """Packed weights of a tile of that many vectors."""
+        return self.geometry.taps * self.window * vectors * self.geometry.isa.lanes
+
+    def panel_shape(self, vectors: int) -> tuple[int, ...]:
+        """[kernel height, kernel width, quads, vectors, lanes * 4]."""
+        return (*self.geometry.kernel, self.window // QUAD, vectors, self.geometry.isa.lanes * QUAD)
+
+
+# -- configurations ---------------------------------------------------------------------------------------------------------
+
+
+def tile_vectors(isa: Isa, vectors: int) -> list[int]:
+    """Numbers of vectors that fill blocks or divide one."""
+    in_block = BLOCK // isa.lanes
+    return [v for v in range(1, 9) if v <= vectors and (v % in_block == 0 or in_block % v == 0)]
+
+
+def space(geometry: QuadGeometry) -> dict[str, list[int]]:
+    """Values each field of a configuration may take."""
+    return {
+        "vectors": tile_vectors(geometry.isa, geometry.vectors),
+        "rows": [r for r in (1, 2, 3, 4, 7) if r <= geometry.height],
+        "columns": [c for c in range(1, 29) if c <= geometry.width],
+        "splits": [s for s in (1, 2, 4, 7, 8, 14, 16, 28) if s <= geometry.height],
+    }
+
+
+def default_config(geometry: QuadGeometry, cores: int) -> Config:
+    """The cheapest tile by the analytic model, with splits that suit the caches."""
+    tile = min(_tiles(geometry), key=lambda candidate: _cost(geometry, candidate))
+    return {
+        "vectors": tile.vectors,
+        "rows": tile.rows,
+        "columns": tile.columns,
+        "splits": _splits(geometry, tile, cores),
+    }
+
+
+def fits(vectors: IntegerVectors, tile: Tile) -> bool:
+    """Whether accumulators and operands stay in registers: all weights and the quad at hand, or, where a load serves several
+    quads, those of every position and two passing vectors of weights."""
+    weights, quads = (2, tile.positions) if vectors.quads_per_load > 1 else (tile.vectors, 1)
+    used = tile.accumulators + weights * vectors.weight_registers + quads * vectors.quad_registers
+    return used + vectors.spare_registers <= vectors.isa.registers
+
+
+def _tiles(geometry: QuadGeometry) -> Sequence[Tile]:
+    vectors = integer_vectors(geometry.isa)
+    tiles = [
+        Tile(v, rows, columns)
+        for v, rows, columns in product(tile_vectors(geometry.isa, geometry.vectors), range(1, 8), range(1, 29))
+        if rows <= geometry.height and columns <= geometry.width
+    ]
+    fitting = [t for t in tiles if fits(vectors, t) and (t.vectors == 1 or geometry.whole_groups(t.vectors))]
+    return fitting or [Tile(1, 1, 1)]
+
+
+def _cost(geometry: QuadGeometry, tile: Tile) -> float:
+    """Cycles per quad and tap over the whole layer, remainders included; code size breaks ties."""
+    pieces = [
+        [(count, size) for _, count, size in segments(total, step)]
+        for total, step in ((geometry.vectors, tile.vectors), (geometry.height, tile.rows), (geometry.width, tile.columns))
+    ]
+    cycles = 0.0
+    for (v_count, v), (r_count, r), (c_count, c) in product(*pieces):
+        cycles += v_count * r_count * c_count * Tile(v, r, c).cycles(geometry.isa, geometry.taps) * geometry.window(v)
+    variants = len(pieces[0]) * len(pieces[1]) * len(pieces[2])
+    return cycles * (1 + 0.005 * (variants - 1))
+
+
+def _splits(geometry: QuadGeometry, tile: Tile, cores: int) -> int:
+    """Parts of the rows. All panels visit one part before the next: enough parts that cores have work, and, where it moves far
+    fewer bytes than reading all inputs once a panel, small enough ones that their inputs stay in the second-level cache."""
+    panels = -(-geometry.vectors // tile.vectors)
+    most = -(-geometry.height // tile.rows)
+    splits = row_splits(panels * geometry.batch, most, cores)
+    _, channels, rows, columns = geometry.x.shape
+    skipped = 2 if max(geometry.strides) > 1 else 1  # hardware prefetches the neighbouring line too
+    inputs = channels * min(rows * columns, geometry.height * geometry.width * geometry.taps * skipped)
+    weights = geometry.filters * geometry.window(tile.vectors) * geometry.taps
+    parts = min(-(-inputs // INPUT_PART_BYTES), most)
+    by_parts = inputs + weights * (parts if weights > RESIDENT_WEIGHT_BYTES else 1)
+    return max(splits, parts) if 2 * by_parts < inputs * panels else splits
