@@ -37,11 +37,22 @@ class Property:
         return self.name
 
 
+Progress = Callable[[str], object]
+
+
+def silent(line: str) -> None:
+    """No progress is shown."""
+
+
 @dataclass
 class Notes:
     """What a pass wants a report to say, for instance what was left as it was and why."""
 
     lines: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why nodes were left as they were, by name."""
+    progress: Progress = silent
+    """What a pass that takes long calls with a line now and then."""
 
     def add(self, line: str) -> None:
         """One sentence."""
@@ -103,16 +114,18 @@ class Record:
     nodes_after: int
     changed: bool
     notes: tuple[str, ...]
+    reasons: Mapping[str, str]
     error: float | None
     """Largest difference of the reference's answers as a share of their largest magnitude; None where not compared."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The final graph and the record of every pass on the way."""
+    """The final graph, the graph after each phase by its name, and the record of every pass on the way."""
 
     graph: Graph
     records: tuple[Record, ...]
+    after: Mapping[str, Graph]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,16 +133,30 @@ class Outcome:
         return tuple(dict.fromkeys(line for record in self.records for line in record.notes))
 
     @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why nodes were left as they were, by name."""
+        return {name: reason for record in self.records for name, reason in record.reasons.items()}
+
+    @property
     def seconds(self) -> float:
         """Time spent inside passes."""
         return sum(record.seconds for record in self.records)
 
 
-def run(graph: Graph, recipe: Sequence[Phase], *, dump: Path | None = None, check: bool = False, seed: int = 0) -> Outcome:
+def run(
+    graph: Graph,
+    recipe: Sequence[Phase],
+    *,
+    dump: Path | None = None,
+    check: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Outcome:
     """Runs every phase of a recipe over a graph.
 
     ``dump`` is a folder that gets the graph as it came, after every pass that changed it and after every phase, in numbered
     files. ``check`` runs the reference on the same seeded inputs before and after every pass that changed the graph.
+    ``progress`` gets the lines that passes say while they work.
 
     Raises TapdotError, naming the pass, where the answer moved by more than the pass's tolerance, and GraphError where the graph
     breaks a rule or lacks what a pass requires or promised.
@@ -138,11 +165,12 @@ def run(graph: Graph, recipe: Sequence[Phase], *, dump: Path | None = None, chec
     journal.write("import", graph)
     reference = _Reference(graph, seed) if check else None
     records: list[Record] = []
+    after: dict[str, Graph] = {}
     for phase in recipe:
         for _ in range(MOST_ROUNDS if phase.until_stable else 1):
             start = graph
             for step in phase.passes:
-                graph, record = _apply(step, phase, graph, reference)
+                graph, record = _apply(step, phase, graph, reference, progress)
                 records.append(record)
                 if record.changed:
                     journal.write(f"{phase.name}.{step.name}", graph)
@@ -155,14 +183,17 @@ def run(graph: Graph, recipe: Sequence[Phase], *, dump: Path | None = None, chec
                     "other; this is a defect of a pass."
                 )
         journal.write(phase.name, graph)
-    return Outcome(graph, tuple(records))
+        after[phase.name] = graph
+    return Outcome(graph, tuple(records), after)
 
 
-def _apply(step: Pass, phase: Phase, graph: Graph, reference: _Reference | None) -> tuple[Graph, Record]:
+def _apply(
+    step: Pass, phase: Phase, graph: Graph, reference: _Reference | None, progress: Progress
+) -> tuple[Graph, Record]:
     for needed in step.requires:
         if (found := needed.violation(graph)) is not None:
             raise GraphError(f"The pass {step.name!r} requires {needed}, but {found}; run the passes that ensure it first.")
-    notes = Notes()
+    notes = Notes(progress=progress)
     begin = time.perf_counter()
     changed = step.run(graph, notes)
     seconds = time.perf_counter() - begin
@@ -185,6 +216,7 @@ def _apply(step: Pass, phase: Phase, graph: Graph, reference: _Reference | None)
         len(changed.nodes),
         changed is not graph,
         tuple(notes.lines),
+        notes.reasons,
         error,
     )
     return changed, record

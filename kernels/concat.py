@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def pieces(channels: list[int], block: int) -> Iterator[tuple[int, int, tuple[Pi
         low, high = index * block, min((index + 1) * block, starts[-1])
         made = tuple(
             Piece(part, max(start, low) - low, min(stop, high) - low, max(start, low) - start)
-            for part, (start, stop) in enumerate(zip(starts, starts[1:], strict=False))
+            for part, (start, stop) in enumerate(pairwise(starts))
             if max(start, low) < min(stop, high)
         )
         if runs and len(made) == 1 and _follows(runs[-1], made[0], block):

@@ -13,6 +13,7 @@ from tapdot.kernels import vector_math
 from tapdot.kernels.emit import Value
 from tapdot.kernels.expression import Expression, Leaf, Number, evaluate
 from tapdot.kernels.isa import Isa
+from tapdot.kernels.numerics import inverse_scale
 from tapdot.kernels.tvm_adapter import T, tirx
 from tapdot.kernels.vector_math import Arithmetic
 
@@ -158,6 +159,13 @@ def _clip(m: Arithmetic, x: Value, *, min: float = -math.inf, max: float = math.
     if min > -math.inf:
         x = m.maximum(m.like(x, min), x)
     return m.minimum(m.like(x, max), x) if max < math.inf else x
+
+
+@_operator("FakeQuantize")
+def _fake_quantize(m: Arithmetic, x: Value, *, scale: float, low: int, high: int, zero_point: int = 0, dtype: str = "") -> Value:
+    scaled = m.share(vector_math.round_even(m, m.share(x * m.like(x, inverse_scale(scale)))))
+    known = m.share(m.select(scaled <= m.like(x, math.inf), scaled, m.like(x, 0.0)))
+    return _clip(m, known, min=low - zero_point, max=high - zero_point) * m.like(x, scale)
 
 
 # -- activations ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ Where groups are narrower than a vector, a tile reads the channels of all its gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from tapdot.kernels.emit import Registers, Value, argument, load, loop, when, wr
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.integer_convolution_plan import QuadGeometry, QuadPlan, default_config, space
 from tapdot.kernels.integer_epilogue import BLOCK, IntegerEpilogue
-from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.register_tile import QUAD, Prefetch, Products, Tile, accumulate, segments
@@ -37,6 +38,13 @@ class IntegerConvolution(Family):
     """
 
     name = "integer_convolution"
+    geometry: ClassVar[type[QuadGeometry]] = QuadGeometry
+
+    def _plan(self, workload: Workload, config: Config, target: Target) -> QuadPlan:
+        return QuadPlan.of(self.geometry(workload, target.isa), config)
+
+    def _vectors(self, target: Target) -> IntegerVectors:
+        return integer_vectors(target.isa)
 
     def serves(self, workload: Workload, target: Target) -> bool:
         if workload.op != "QConv" or any(operand is None for operand in workload.inputs[:2]):
@@ -55,7 +63,7 @@ class IntegerConvolution(Family):
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        geometry = QuadGeometry(workload, target.isa)
+        geometry = self.geometry(workload, target.isa)
         blocks = (QUAD, BLOCK) if geometry.channels <= QUAD else (BLOCK,)
         inputs: list[Port | None] = [Port(blocks, geometry.halo), None]
         if len(workload.inputs) > 2:
@@ -65,22 +73,22 @@ class IntegerConvolution(Family):
     # -- configurations -----------------------------------------------------------------------------------------------------
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
-        return space(QuadGeometry(workload, target.isa))
+        return space(self.geometry(workload, target.isa))
 
     def default_config(self, workload: Workload, target: Target) -> Config:
-        return default_config(QuadGeometry(workload, target.isa), target.cores)
+        return default_config(self.geometry(workload, target.isa), target.cores)
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-        plan = QuadPlan.of(workload, config, target)
-        geometry, lanes, vectors = plan.geometry, target.isa.lanes, integer_vectors(target.isa)
+        plan = self._plan(workload, config, target)
+        geometry, lanes, vectors = plan.geometry, target.isa.lanes, self._vectors(target)
         weight, packed = constants[1], []
         for first, count in plan.panels():
             panel = np.zeros((count * lanes, plan.window, *geometry.kernel), np.int8)
             for filters, place in self._pieces(plan, first, count):
                 panel[place] = weight[filters]
-            quads = panel.reshape(count, lanes, plan.window // QUAD, QUAD, *geometry.kernel).transpose(4, 5, 2, 0, 1, 3)
+            quads = panel.reshape(count, lanes, -1, geometry.unit, *geometry.kernel).transpose(4, 5, 2, 0, 1, 3)
             packed.append(vectors.pack_weights(quads).reshape(-1))
         bias = np.zeros(geometry.vectors * lanes, np.int32)
         bias[: geometry.filters] = self._folded(workload, target, weight, constants.get(2, np.zeros(geometry.filters, np.int32)), 1)
@@ -89,8 +97,8 @@ class IntegerConvolution(Family):
     def unpack(
         self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
     ) -> Mapping[int, np.ndarray]:
-        plan = QuadPlan.of(workload, config, target)
-        geometry, lanes, vectors = plan.geometry, target.isa.lanes, integer_vectors(target.isa)
+        plan = self._plan(workload, config, target)
+        geometry, lanes, vectors = plan.geometry, target.isa.lanes, self._vectors(target)
         weight, offset = np.empty(workload.inputs[1].shape, np.int8), 0  # type: ignore[union-attr]
         for first, count in plan.panels():
             size = plan.panel_elements(count)
@@ -132,15 +140,18 @@ class IntegerConvolution(Family):
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
         with function(symbol, finished):
-            _Emitter(workload, config, target).emit()
+            self._emitter(workload, config, target).emit()
         return finished[0]
 
+    def _emitter(self, workload: Workload, config: Config, target: Target) -> Emitter:
+        return Emitter(workload, self._plan(workload, config, target), target)
 
-class _Emitter:
+
+class Emitter:
     """Writes the loops of one convolution."""
 
-    def __init__(self, workload: Workload, config: Config, target: Target) -> None:
-        self.plan = QuadPlan.of(workload, config, target)
+    def __init__(self, workload: Workload, plan: QuadPlan, target: Target) -> None:
+        self.plan = plan
         self.workload = workload
         self.isa = target.isa
         self.vectors = integer_vectors(target.isa)
@@ -201,29 +212,52 @@ class _Emitter:
     ) -> None:
         """The tile whose first output is ``channel`` at (y, x)."""
         plan, geometry, isa = self.plan, self.plan.geometry, self.isa
-        registers = Registers(tile.accumulators, isa.lanes, "int32")
         places = [(row, column) for row in range(tile.rows) for column in range(tile.columns)]
-        for v in range(tile.vectors):
-            bias = load(self.bias, channel + v * isa.lanes, isa.lanes)
-            for position in range(tile.positions):
-                registers[v * tile.positions + position] = bias
-
         window = geometry.window_start(channel // isa.lanes, plan.tile.vectors)
         block, x_shape = self.x_layout.channel_block, geometry.x.shape
         (stride_y, stride_x), (dilation_y, dilation_x) = geometry.strides, geometry.dilations
         top, left = geometry.pads[:2]
         pitch = self.x_layout.pitch(x_shape[3])
 
-        def input_offset(tap: Sequence[Value], quad: Value) -> Value:
-            c = window + quad * QUAD
+        kernel, units = geometry.kernel, plan.window // geometry.unit
+        aligned = geometry.group == 1 or (geometry.whole_groups(plan.tile.vectors) and geometry.channels_per_group % block == 0)
+        step = max(1, min(units, block // geometry.unit)) if aligned else 1
+        if geometry.taps_in_row:
+            kernel, units = (kernel[0], 1), kernel[1]
+            step = min(units, self.vectors.quads_per_load)
+
+        def input_offset(tap: Sequence[Value], unit: Value) -> Value:
+            c = window + unit * geometry.unit
             row = y * stride_y + tap[0] * dilation_y - top
             column = x * stride_x + tap[1] * dilation_x - left
+            if geometry.taps_in_row:
+                return self.x_layout.offset(x_shape, n, 0, row, column) + c
             return self.x_layout.offset(x_shape, n, c // block, row, column) + c % block
 
-        quads = plan.window // QUAD
-        aligned = geometry.group == 1 or (geometry.whole_groups(plan.tile.vectors) and geometry.channels_per_group % block == 0)
-        step = min(quads, block // QUAD) if aligned else 1
-        iterations = geometry.taps * (quads // step)
+        iterations = kernel[0] * kernel[1] * (units // step)
+        ahead = Prefetch.plan(following[0], plan.panel_elements(tile.vectors), iterations, *following[1:], LINE_CODES)
+        offsets = [(row * stride_y * pitch + column * stride_x) * block for row, column in places]
+        sums = self._sums(tile, channel, offsets, weight_start, kernel, units, step, input_offset, ahead)
+        self.epilogue.emit_tile(self.epilogue.channels(channel, tile.vectors), sums, places, self.y, n, channel, y, x)
+
+    def _sums(
+        self,
+        tile: Tile,
+        channel: Value,
+        offsets: Sequence[int],
+        weight_start: Value,
+        kernel: tuple[int, int],
+        units: int,
+        step: int,
+        input_offset: Callable[[Sequence[Value], Value], Value],
+        ahead: Prefetch | None,
+    ) -> Registers:
+        """The sums of a tile, biases included: vector ``v`` at position ``p`` stands at ``v * positions + p``."""
+        registers = Registers(tile.accumulators, self.isa.lanes, "int32")
+        for v in range(tile.vectors):
+            bias = load(self.bias, channel + v * self.isa.lanes, self.isa.lanes)
+            for position in range(tile.positions):
+                registers[v * tile.positions + position] = bias
         accumulate(
             Products.of_codes(self.vectors),
             tile,
@@ -231,15 +265,12 @@ class _Emitter:
             self.weights,
             weight_start,
             self.x,
-            geometry.kernel,
-            quads,
+            kernel,
+            units,
             step,
             input_offset,
-            [(row * stride_y * pitch + column * stride_x) * block for row, column in places],
+            offsets,
             QUAD,
-            Prefetch.plan(following[0], plan.panel_elements(tile.vectors), iterations, *following[1:], LINE_CODES),
+            ahead,
         )
-        values = self.epilogue.channels(channel, tile.vectors)
-        for position, (row, column) in enumerate(places):
-            sums = [T.Bind(registers[v * tile.positions + position]) for v in range(tile.vectors)]
-            self.epilogue.emit_store(values, sums, self.y, n, channel, y + row, x + column)
+        return registers

@@ -11,7 +11,7 @@ from tapdot.kernels.emit import Value
 from tapdot.kernels.family import Config
 from tapdot.kernels.integer_epilogue import BLOCK
 from tapdot.kernels.isa import Isa
-from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
+from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import round_up
 from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.register_tile import QUAD, Tile, segments
@@ -24,9 +24,18 @@ RESIDENT_WEIGHT_BYTES = 384 * 1024
 """Shares of a second-level cache of a mebibyte: inputs that all panels visit in turn, and weights that stay while they do."""
 
 
+STEP_INSTRUCTIONS = 6
+FINISH_INSTRUCTIONS = 6
+TILE_INSTRUCTIONS = 20
+"""Loop control of a step over channels or a tap; what turns one accumulator into codes; what a tile costs besides."""
+
+
 @dataclass(frozen=True)
 class QuadGeometry(Geometry):
     """The integers of a ``QConv``: output channels in whole blocks, input channels in quads."""
+
+    unit = QUAD
+    """Consecutive input channels that one dot product sums."""
 
     @property
     def vectors(self) -> int:
@@ -36,7 +45,7 @@ class QuadGeometry(Geometry):
     def whole_groups(self, tile_vectors: int) -> bool:
         """Whether no tile of that many vectors straddles two groups, and groups begin with a quad."""
         lanes = tile_vectors * self.isa.lanes
-        return self.group == 1 or (self.filters_per_group % lanes == 0 and self.channels_per_group % QUAD == 0)
+        return self.group == 1 or (self.filters_per_group % lanes == 0 and self.channels_per_group % self.unit == 0)
 
     def groups(self, vector: int, tile_vectors: int) -> range:
         """The groups that a tile starting at that output vector has filters of."""
@@ -47,9 +56,9 @@ class QuadGeometry(Geometry):
     def window(self, tile_vectors: int) -> int:
         """Input channels a tile reads, in whole quads; weights between groups are zero."""
         if self.whole_groups(tile_vectors):
-            return round_up(self.channels_per_group, QUAD)
+            return round_up(self.channels_per_group, self.unit)
         spans = [
-            round_up(groups.stop * self.channels_per_group, QUAD) - groups.start * self.channels_per_group // QUAD * QUAD
+            round_up(groups.stop * self.channels_per_group, self.unit) - groups.start * self.channels_per_group // self.unit * self.unit
             for first in range(0, self.vectors, tile_vectors)
             if (groups := self.groups(first, tile_vectors))
         ]
@@ -59,11 +68,48 @@ class QuadGeometry(Geometry):
         """The first input channel that the tile starting at that output vector reads, the start of a quad."""
         if self.group == 1:
             return 0
-        first = vector * self.isa.lanes // self.filters_per_group * self.channels_per_group // QUAD * QUAD
-        latest = round_up(self.channels, QUAD) - self.window(tile_vectors)
+        first = vector * self.isa.lanes // self.filters_per_group * self.channels_per_group // self.unit * self.unit
+        latest = round_up(self.channels, self.unit) - self.window(tile_vectors)
         if isinstance(first, int):
             return min(first, latest)
         return T.min(first, latest)
+
+    @property
+    def taps_in_row(self) -> bool:
+        """Whether the taps of a window's row lie side by side, as the quads of a block do: in an image stored in quads."""
+        layout = self.x.layout
+        in_quads = layout is None or layout.channel_block == QUAD
+        lanes = integer_vectors(self.isa).quads_per_load
+        return in_quads and lanes > 1 and self.channels <= QUAD and self.group == 1 and self.dilations[1] == 1
+
+    # -- what a tile costs --------------------------------------------------------------------------------------------------
+
+    def fits(self, tile: Tile) -> bool:
+        """Whether accumulators and operands stay in registers: all weights and the quad at hand, or, where a load serves several
+        quads, those of every position and two passing vectors of weights."""
+        vectors = integer_vectors(self.isa)
+        weights, quads = (2, tile.positions) if vectors.quads_per_load > 1 else (tile.vectors, 1)
+        used = tile.accumulators + weights * vectors.weight_registers + quads * vectors.quad_registers
+        return used + vectors.spare_registers <= self.isa.registers
+
+    def tile_cycles(self, tile: Tile) -> float:
+        """Cycles of one tile."""
+        vectors, window = integer_vectors(self.isa), self.window(tile.vectors)
+        if vectors.quads_per_load == 1:
+            return tile.cycles(self.isa, self.taps) * window
+        # Small cores issue in order: every instruction counts. Weights come in pairs.
+        taps = self.taps
+        if self.taps_in_row:
+            taps, window = self.kernel[0], self.kernel[1] * QUAD
+        quads, steps = window // QUAD, -(-window // BLOCK)
+        loads = steps * tile.positions + quads * tile.vectors * vectors.weight_registers / 2
+        dots = quads * tile.accumulators * 2 / vectors.dots_per_cycle
+        return taps * (dots + loads + (steps + 1) * STEP_INSTRUCTIONS) + finish_instructions(tile)
+
+
+def finish_instructions(tile: Tile) -> int:
+    """Instructions that a tile costs once."""
+    return FINISH_INSTRUCTIONS * tile.accumulators + TILE_INSTRUCTIONS
 
 
 @dataclass(frozen=True)
@@ -75,9 +121,8 @@ class QuadPlan:
     splits: int
 
     @classmethod
-    def of(cls, workload: Workload, config: Config, target: Target) -> QuadPlan:
-        tile = Tile(config["vectors"], config["rows"], config["columns"])
-        return cls(QuadGeometry(workload, target.isa), tile, config["splits"])
+    def of(cls, geometry: QuadGeometry, config: Config) -> QuadPlan:
+        return cls(geometry, Tile(config["vectors"], config["rows"], config["columns"]), config["splits"])
 
     @property
     def window(self) -> int:
@@ -96,8 +141,9 @@ class QuadPlan:
         return self.geometry.taps * self.window * vectors * self.geometry.isa.lanes
 
     def panel_shape(self, vectors: int) -> tuple[int, ...]:
-        """[kernel height, kernel width, quads, vectors, lanes * 4]."""
-        return (*self.geometry.kernel, self.window // QUAD, vectors, self.geometry.isa.lanes * QUAD)
+        """[kernel height, kernel width, quads, vectors, lanes * 4] (or 8, see ``QuadGeometry.unit``)."""
+        geometry = self.geometry
+        return (*geometry.kernel, self.window // geometry.unit, vectors, geometry.isa.lanes * geometry.unit)
 
 
 # -- configurations ---------------------------------------------------------------------------------------------------------
@@ -130,22 +176,13 @@ def default_config(geometry: QuadGeometry, cores: int) -> Config:
     }
 
 
-def fits(vectors: IntegerVectors, tile: Tile) -> bool:
-    """Whether accumulators and operands stay in registers: all weights and the quad at hand, or, where a load serves several
-    quads, those of every position and two passing vectors of weights."""
-    weights, quads = (2, tile.positions) if vectors.quads_per_load > 1 else (tile.vectors, 1)
-    used = tile.accumulators + weights * vectors.weight_registers + quads * vectors.quad_registers
-    return used + vectors.spare_registers <= vectors.isa.registers
-
-
 def _tiles(geometry: QuadGeometry) -> Sequence[Tile]:
-    vectors = integer_vectors(geometry.isa)
     tiles = [
         Tile(v, rows, columns)
         for v, rows, columns in product(tile_vectors(geometry.isa, geometry.vectors), range(1, 8), range(1, 29))
         if rows <= geometry.height and columns <= geometry.width
     ]
-    fitting = [t for t in tiles if fits(vectors, t) and (t.vectors == 1 or geometry.whole_groups(t.vectors))]
+    fitting = [t for t in tiles if geometry.fits(t) and (t.vectors == 1 or geometry.whole_groups(t.vectors))]
     return fitting or [Tile(1, 1, 1)]
 
 
@@ -157,7 +194,7 @@ def _cost(geometry: QuadGeometry, tile: Tile) -> float:
     ]
     cycles = 0.0
     for (v_count, v), (r_count, r), (c_count, c) in product(*pieces):
-        cycles += v_count * r_count * c_count * Tile(v, r, c).cycles(geometry.isa, geometry.taps) * geometry.window(v)
+        cycles += v_count * r_count * c_count * geometry.tile_cycles(Tile(v, r, c))
     variants = len(pieces[0]) * len(pieces[1]) * len(pieces[2])
     return cycles * (1 + 0.005 * (variants - 1))
 

@@ -1,8 +1,8 @@
 """How a depthwise convolution on codes cuts its windows into dots of four taps, and into tiles of outputs.
 
-One dot multiplies four taps of one row of a window. Four neighbouring positions of a row are four consecutive blocks of channels,
-so one gather (:mod:`kernels.isa.tap_gather`) makes the bytes of a dot for every channel of a block; and windows that overlap share
-gathers, when the weights stand at other bytes of the dot::
+One dot multiplies four taps of one row of a window. Four neighbouring positions of a row are four consecutive blocks of
+channels, so one gather (:mod:`kernels.isa.tap_gather`) makes the bytes of a dot for every channel of a block; and windows that
+overlap share gathers, when the weights stand at other bytes of the dot::
 
     positions         p0 p1 p2 p3
     window at p0      w0 w1 w2  0       one gather, two outputs of a row,
@@ -17,7 +17,9 @@ from itertools import product
 
 from tapdot.kernels.convolution_plan import Geometry
 from tapdot.kernels.family import Config
+from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import Layout
+from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
@@ -90,6 +92,18 @@ def _reading(
     return Gather(places), [(column, slots(column)) for column in served]
 
 
+class Windows(Geometry):
+    """The integers of a depthwise convolution, or of a pool, whose window and strides are attributes."""
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return self.workload.options["kernel_shape"] if "kernel_shape" in self.workload.options else super().kernel  # type: ignore[return-value]
+
+    @property
+    def dilations(self) -> tuple[int, int]:
+        return self.workload.options.get("dilations", (1, 1))  # type: ignore[return-value]
+
+
 @dataclass(frozen=True)
 class Strip:
     """A run of equal tiles along a row of outputs: ``pieces`` tiles of ``columns`` windows from ``start`` on."""
@@ -108,7 +122,7 @@ class Plan:
     the rows of the window are written out; else they are a loop.
     """
 
-    geometry: Geometry
+    geometry: Windows
     layout: Layout
     rows: int
     columns: int
@@ -118,7 +132,7 @@ class Plan:
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
-        geometry = Geometry(workload, target.isa)
+        geometry = Windows(workload, target.isa)
         layout = geometry.x.layout or Layout(BLOCK, geometry.halo)
         return cls(
             geometry,
@@ -157,6 +171,15 @@ class Plan:
 BLOCK = 16
 """Channels that lie side by side in every code tensor between kernels."""
 
+HIGHEST_TILE = 7
+"""Rows of outputs in a tile at most."""
+
+TILE_DOTS = 170
+"""Dots in the code of a tile at most, counted in instructions, all vectors of a block together: what compiles in reasonable time."""
+
+WRITTEN_DOTS = 10
+"""A window of up to that many dots is written out; taller ones are a loop over their rows."""
+
 # -- configurations ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,21 +201,23 @@ def default_config(workload: Workload, target: Target) -> Config:
     Rows of inputs are gathered again by every tile above or below, so tiles are high. Sums, and the weights of every arrangement,
     stay in registers: with 4 lanes that leaves half a block and two columns.
     """
-    geometry, lanes = Geometry(workload, target.isa), target.isa.lanes
-    height, width = geometry.kernel
+    geometry, lanes = Windows(workload, target.isa), target.isa.lanes
+    (height, width), columns = geometry.kernel, min(2 if lanes == DOT else 4, geometry.width)
+
+    written = height * -(-width // DOT) * columns * (BLOCK // lanes) * integer_vectors(target.isa).weight_registers
+    highest = max(1, min(HIGHEST_TILE, TILE_DOTS // written, geometry.height))
 
     def rows_read(rows: int) -> int:
         reach = (height - 1) * geometry.dilations[0] + 1
         cuts = list(segments(geometry.height, rows))
         return sum(pieces * ((count - 1) * geometry.strides[0] + reach) for _, pieces, count in cuts) + len(cuts)
 
-    rows = min(range(1, min(HIGHEST_TILE, geometry.height) + 1), key=rows_read)
-    columns = max(2, min(BLOCK * DOT // STORED_BYTES, lanes // 2))
+    rows = min(range(1, highest + 1), key=rows_read)
     unrolled = height * -(-width // DOT) <= WRITTEN_DOTS
     return {
         "rows": rows if unrolled else 1,
-        "columns": min(columns, geometry.width),
-        "vectors": min(2, BLOCK // lanes),
+        "columns": columns,
+        "vectors": 2 if lanes == DOT else 1,
         "unrolled": int(unrolled),
         "splits": row_splits(geometry.batch * -(-geometry.channels // BLOCK), geometry.height // rows, target.cores),
     }

@@ -97,9 +97,7 @@ class TableLookup(Family):
         with loop(result.shape[0] * blocks) as task:
             n, block = task // blocks, task % blocks
             write_halo(y, into, result.shape, n, block, result.stored_dtype, lookup.lanes)
-            copy_plane(
-                Plane(x, source, result.shape, n, block), Plane(y, into, result.shape, n, block), lookup.lanes, convert
-            )
+            copy_plane(Plane(x, source, result.shape, n, block), Plane(y, into, result.shape, n, block), lookup.lanes, convert)
 
 
 def _offset(operand: Operand) -> int:
@@ -221,5 +219,4 @@ def _emit_blocks(workload: Workload, target: Target) -> None:
             with when(row < rows, share * splits > rows):
                 for start, pieces, count in segments(columns, UNROLLED_POSITIONS):
                     with loop(pieces) as piece:
-                        for index in range(count):
-                            epilogue.emit_store(constants, [], y, n, first, row, start + piece * count + index)
+                        epilogue.emit_run(constants, [()] * count, y, n, first, row, start + piece * count)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tapdot.kernels import numerics
 from tapdot.kernels.emit import Registers, Value, argument, splat, store
 from tapdot.kernels.expression import Apply, Expression, Leaf, Number, evaluate, leaves, parse, tables
 from tapdot.kernels.family import Port
@@ -26,6 +27,8 @@ BLOCK = 16
 """Channels in a block of stored codes."""
 
 FULL, CHANNEL, SCALAR, TABLE, MULTIPLIER, SHIFT = "full", "channel", "scalar", "table", "multiplier", "shift"
+POSITION, MULTIPLIER_THERE, SHIFT_THERE = "position", "multiplier there", "shift there"
+"""Constants that differ from position to position instead: the scales of an average over windows of several sizes."""
 OPERATORS = frozenset({"Widen", "Dyadic", "Add", "Sub", "Mul", "Max", "Min", "Narrow", "Lookup", "Dequantize"})
 TABLE_CODES = 256
 NEUTRAL_SHIFT = 32
@@ -34,11 +37,25 @@ NEUTRAL_SHIFT = 32
 
 @dataclass(frozen=True)
 class _Stored:
-    """Codes in int32 vectors as they are stored: ``offset`` more than what they mean."""
+    """Codes in int32 vectors as they are stored: ``offset`` more than what they mean, of type ``dtype`` in the graph."""
 
     values: Sequence[Value]
     offset: int
     dtype: str
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """What the codes may mean, both ends included."""
+        info = np.iinfo(self.dtype)
+        return int(info.min), int(info.max)
+
+
+@dataclass(frozen=True)
+class _Widened:
+    """A ``Widen`` of stored codes that has not been computed yet; scaled by literals, it becomes part of the product."""
+
+    codes: _Stored
+    zero: int
 
 
 @dataclass(frozen=True)
@@ -88,9 +105,9 @@ class IntegerEpilogue:
         kind = broadcast_kind(operand, self.output.shape)
         uses = dyadic_uses(self.expression).get(name)
         if uses is not None:
-            scales = operand.constant and operand.dtype == "int32" and kind in (CHANNEL, SCALAR) and len(uses) == 1
-            return next(iter(uses)) if scales else None
-        if kind is None or (kind == FULL and operand.constant) or operand.dtype not in ("int32", *CODES):
+            scales = operand.constant and operand.dtype == "int32" and kind not in (FULL, None) and len(uses) == 1
+            return None if not scales else next(iter(uses)) + (" there" if kind == POSITION else "")
+        if kind in (None, POSITION) or (kind == FULL and operand.constant) or operand.dtype not in ("int32", *CODES):
             return None
         return kind
 
@@ -138,6 +155,9 @@ class IntegerEpilogue:
             padded[: flat.size] = flat
             if flat.size == 1:
                 padded[:] = flat
+            if role in (MULTIPLIER_THERE, SHIFT_THERE):
+                packed.append(self._at_positions(role, flat))
+                continue
             by_vector = padded.reshape(-1, self.isa.lanes)
             if role == MULTIPLIER:
                 padded = self.vectors.pack_multipliers(by_vector).reshape(-1)
@@ -154,6 +174,10 @@ class IntegerEpilogue:
             if not operand.constant:
                 continue
             array = np.asarray(next(arrays))
+            if role in (MULTIPLIER_THERE, SHIFT_THERE):
+                array = np.repeat(array.reshape(-1, self._rows(role), 1), self.isa.lanes, axis=2)
+                unpack = self.vectors.unpack_multipliers if role == MULTIPLIER_THERE else self.vectors.unpack_shifts
+                array = unpack(array)[:, 0]
             if role == MULTIPLIER:
                 array = self.vectors.unpack_multipliers(array.reshape(-1, self.vectors.multiplier_rows, self.isa.lanes))
             elif role == SHIFT:
@@ -162,16 +186,28 @@ class IntegerEpilogue:
             found[self.first + index] = array.reshape(operand.shape)
         return found
 
+    def _at_positions(self, role: str, scales: np.ndarray) -> np.ndarray:
+        """One multiplier or shift a position as ``[positions, rows]`` of what all lanes of a packed row hold."""
+        pack = self.vectors.pack_multipliers if role == MULTIPLIER_THERE else self.vectors.pack_shifts
+        rows = pack(np.repeat(scales[:, np.newaxis], self.isa.lanes, axis=1))
+        # A row of odd lanes' values is read in the even lanes only: its largest element serves all.
+        largest = np.abs(rows).argmax(axis=2)[..., np.newaxis]
+        return np.ascontiguousarray(np.take_along_axis(rows, largest, axis=2)).reshape(-1)
+
     def _padded(self, operand: Operand) -> int:
         return round_up(prod(operand.shape), BLOCK)
 
     def _packed_size(self, operand: Operand, role: str | None) -> int:
         if role == TABLE:
             return TABLE_CODES
+        if role in (MULTIPLIER_THERE, SHIFT_THERE):
+            return prod(operand.shape) * self._rows(role)
         return self._padded(operand) * self._rows(role)
 
     def _rows(self, role: str | None) -> int:
-        return {MULTIPLIER: self.vectors.multiplier_rows, SHIFT: self.vectors.shift_rows}.get(role or "", 1)
+        if role in (MULTIPLIER, MULTIPLIER_THERE):
+            return self.vectors.multiplier_rows
+        return self.vectors.shift_rows if role in (SHIFT, SHIFT_THERE) else 1
 
     # -- code ---------------------------------------------------------------------------------------------------------------
 
@@ -195,7 +231,7 @@ class IntegerEpilogue:
         lanes = self.isa.lanes
         found: list[dict[str, list[Value]]] = [{} for _ in range(vectors)]
         for name, operand, role in zip(self.names, self.operands, self.roles, strict=True):
-            if not operand.constant or role == TABLE:
+            if not operand.constant or role in (TABLE, MULTIPLIER_THERE, SHIFT_THERE):
                 continue
             rows, buffer = self._rows(role), self._buffers[name]
             for v in range(vectors):
@@ -247,6 +283,47 @@ class IntegerEpilogue:
             if count > 0:
                 self._store(y_buffer, place, result, count)
 
+    def emit_tile(
+        self,
+        channel_values: Sequence[Mapping[str, list[Value]]],
+        sums: Registers,
+        places: Sequence[tuple[int, int]],
+        y_buffer: Buffer,
+        n: Value,
+        first_channel: Value,
+        y: Value,
+        x: Value,
+    ) -> None:
+        """:meth:`emit_store` at every (row, column) of ``places``, counted from (y, x); the columns of a row are consecutive.
+
+        The sum of vector ``v`` at place ``p`` is ``sums[v * len(places) + p]``; it may be overwritten.
+        """
+        channel_values = self._shift_ahead(channel_values, sums, len(places))
+        size, lanes = self.group(len(channel_values)), self.isa.lanes
+        for start in range(0, len(channel_values), size):
+            for row in sorted({row for row, _ in places}):
+                run = [place for place, (own, _) in enumerate(places) if own == row]
+                here = [[T.Bind(sums[v * len(places) + place]) for v in range(start, start + size)] for place in run]
+                values, channel = channel_values[start : start + size], first_channel + start * lanes
+                self.emit_run(values, here, y_buffer, n, channel, y + row, x + places[run[0]][1])
+
+    def _shift_ahead(
+        self, channel_values: Sequence[Mapping[str, list[Value]]], sums: Registers, positions: int
+    ) -> Sequence[Mapping[str, list[Value]]]:
+        """Does the shift before the dyadic scaling of the accumulator for a whole tile behind one branch: few layers need it.
+
+        Returns the channel values without that shift.
+        """
+        name = shift_of_accumulator(self.expression)
+        if not self.vectors.shifts_ahead or name not in channel_values[0]:
+            return channel_values
+        before = [values[name][0] for values in channel_values]
+        with T.If(self.vectors.any(before)), T.Then():
+            for v, shift in enumerate(before):
+                for register in range(v * positions, (v + 1) * positions):
+                    sums[register] = T.shift_left(sums[register], shift)
+        return [{**values, name: [self.vectors.number(0), *values[name][1:]]} for values in channel_values]
+
     def emit_run(
         self,
         channel_values: Sequence[Mapping[str, list[Value]]],
@@ -272,7 +349,8 @@ class IntegerEpilogue:
                 self._operands(channel_values, n, first_channel, y, x + start + index, None, 0) for index in range(len(part))
             ]
             operands = {name: _side_by_side([position[name] for position in positions]) for name in positions[0]}
-            operands["acc"] = [value for accumulators in part for value in accumulators]
+            if part[0]:
+                operands["acc"] = [value for accumulators in part for value in accumulators]
             result = evaluate(self.expression, operands, self._apply, int)
             place = self._place(self.output, n, first_channel, y, x + start)
             self._store(y_buffer, place, result, len(part) * BLOCK)
@@ -304,6 +382,10 @@ class IntegerEpilogue:
                 found[name] = (self._buffers[name], operand.dtype)
             elif role in (MULTIPLIER, SHIFT):
                 found[name] = [values[name] for values in channel_values]
+            elif role in (MULTIPLIER_THERE, SHIFT_THERE):
+                place = (y * operand.shape[3] + x) * self._rows(role)
+                rows = [T.Bind(splat(self._buffers[name][place + row], lanes)) for row in range(self._rows(role))]
+                found[name] = [rows] * size
             elif operand.constant:
                 found[name] = [values[name][0] for values in channel_values]
                 if operand.dtype in CODES:
@@ -349,7 +431,7 @@ class IntegerEpilogue:
             values = [value + self.vectors.number(shift) for value in result.values] if shift else result.values
             pieces = [(T.Bind(value.astype(f"{stored}x{lanes}")), lanes) for value in values]
         else:
-            pieces = [(value, lanes) for value in result]
+            pieces = [(value, lanes) for value in self._logical(result)]
         done = 0
         for value, width in pieces:
             here = min(width, count - done)
@@ -372,20 +454,34 @@ class IntegerEpilogue:
         if isinstance(codes, _Narrowed):
             zero, low, high = codes.zero - minus, codes.low - minus, codes.high - minus
             return [self.vectors.clamp(value, zero, low, high) for value in codes.values]
+        if isinstance(codes, _Widened):
+            codes, minus = codes.codes, minus + codes.zero
         shift = minus
         if isinstance(codes, _Stored):
             codes, shift = codes.values, minus + codes.offset
         return [T.Bind(value - self.vectors.number(shift)) if shift else value for value in codes]
 
     def _widen(self, codes: Result, *, zero_point: int = 0) -> Result:
-        return self._logical(codes, zero_point)
+        return _Widened(codes, zero_point) if isinstance(codes, _Stored) else self._logical(codes, zero_point)
 
     def _dyadic(self, x: Result, m: Result = None, s: Result = None, *, multiplier: int = 0, shift: int = 0) -> Result:
+        if m is None and isinstance(x, _Widened):
+            low, high = (limit - x.zero for limit in x.codes.limits)
+            short = numerics.short_dyadic(multiplier, shift, low, high)
+            if short is not None:
+                return self._short_dyadic(x, *short)
         values = self._logical(x)
         if m is None:
             ms, ss = self._literal_scale(multiplier, shift)
             return [self.vectors.dyadic(value, ms, ss) for value in values]
         return [self.vectors.dyadic(value, ms, ss) for value, ms, ss in zip(values, m, s, strict=True)]
+
+    def _short_dyadic(self, x: _Widened, multiplier: int, shift: int) -> list[Value]:
+        """Codes times a short multiplier: all in 32 bits, the zero point and the stored sign in the term that rounds."""
+        added = (1 << (shift - 1)) - (x.zero + x.codes.offset) * multiplier
+        added = (added + 2**31) % 2**32 - 2**31
+        factor, term, places = (self.vectors.number(value) for value in (multiplier, added, shift))
+        return [T.Bind(T.shift_right(T.Bind(value * factor + term), places)) for value in x.codes.values]
 
     def _literal_scale(self, multiplier: int, shift: int) -> tuple[list[Value], list[Value]]:
         """One multiplier and one shift for every channel, as packed rows of literals."""
@@ -412,8 +508,9 @@ class IntegerEpilogue:
     def _pairwise(self, function: Callable[[Value, Value], Value], a: Result, b: Result) -> Result:
         if isinstance(a, int) and isinstance(b, int):
             raise ValueError("Expected an operand in every operation of an integer epilogue, found two numbers.")
+        a, b = (x if isinstance(x, int) else self._logical(x) for x in (a, b))
         size = max(len(x) for x in (a, b) if not isinstance(x, int))
-        first, second = ([self.vectors.number(x)] * size if isinstance(x, int) else self._logical(x) for x in (a, b))
+        first, second = ([self.vectors.number(x)] * size if isinstance(x, int) else x for x in (a, b))
         return [T.Bind(function(p, q)) for p, q in zip(first, second, strict=True)]
 
     def _add(self, a: Result, b: Result) -> Result:
@@ -449,6 +546,8 @@ def broadcast_kind(operand: Operand, shape: tuple[int, ...]) -> str | None:
         return SCALAR
     if len(own) != len(shape) or (len(operand.shape) != len(shape) == 4 and not operand.constant):
         return None
+    if operand.constant and len(own) == 4 and own[:2] == (1, 1) and own[2:] == shape[2:]:
+        return POSITION
     per_channel = own[1] == shape[1] and set(own[2:]) <= {1}
     if own == shape and not (per_channel and operand.constant):
         return FULL
@@ -467,6 +566,17 @@ def dyadic_uses(tree: Expression) -> dict[str, set[str]]:
                 if isinstance(argument, Leaf):
                     found.setdefault(argument.name, set()).add(role)
     return found
+
+
+def shift_of_accumulator(tree: Expression) -> str | None:
+    """The operand by which ``Dyadic`` shifts the accumulator, where that is all that reads the accumulator."""
+    if not isinstance(tree, Apply):
+        return None
+    match tree:
+        case Apply(op="Dyadic", arguments=(Leaf("acc"), _, Leaf(name))):
+            return name
+    readers = [argument for argument in tree.arguments if "acc" in leaves(argument)]
+    return shift_of_accumulator(readers[0]) if len(readers) == 1 else None
 
 
 def well_formed(tree: Expression, root: bool = False) -> bool:

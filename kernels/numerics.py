@@ -78,6 +78,21 @@ def high_half_shifts(shift: int, h: int) -> tuple[int, int]:
     return k, shift + k - h
 
 
+def short_dyadic(multiplier: int, shift: int, low: int, high: int) -> tuple[int, int] | None:
+    """(M, p) with ``(x * M + 2**(p-1)) >> p`` in 32 bits equal to ``dyadic(x, multiplier, shift)`` for every x in [low, high].
+
+    Few values, as codes have, seldom need all bits of the multiplier; every value is tried. None where no such pair is found.
+    """
+    x = np.arange(low, high + 1, dtype=np.int64)
+    wanted, largest = dyadic(x, multiplier, shift), max(abs(low), abs(high), 1)
+    for p in range(min(30, shift), 0, -1):
+        nearest = multiplier >> (shift - p)
+        for m in (nearest, nearest + 1):
+            if largest * m + 2 ** (p - 1) <= INT32_MAX and np.array_equal(rounding_shift(x * m, np.int64(p)), wanted):
+                return m, p
+    return None
+
+
 # -- codes -------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Max and average pools over windows, in channel vectors.
+"""Max and average pools over windows, in channel vectors of floats; max pools also over codes, in blocks of 16.
 
 The halo of the input is never read: it holds zeros, which are no neutral element of a maximum and do not count in an average.
 Windows are clipped instead. Rows are clipped when the kernel runs, by the bounds of the loop over the window's rows; columns when
@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, splat, store, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
 from tapdot.kernels.vector_math import statements
 from tapdot.kernels.workload import Workload
 
@@ -91,7 +93,7 @@ class Pooling(Family):
     """``MaxPool`` and ``AveragePool`` with explicit pads over four dimensions; the output's shape says how ``ceil_mode`` rounded.
 
     Configuration: ``columns`` of windows computed together and ``splits`` of the output rows among threads. A maximum over a NaN
-    is NaN only if no number follows it in the window.
+    is NaN only if no number follows it in the window. The order of codes is that of what is stored, whatever the offset.
     """
 
     name = "pooling"
@@ -104,14 +106,14 @@ class Pooling(Family):
             and x is not None
             and not x.constant
             and len(x.shape) == 4
-            and x.dtype == "float32"
+            and (x.dtype == "float32" or (x.dtype in CODES and workload.op == "MaxPool"))
             and len(workload.outputs) == 1
             and options.get("auto_pad", "NOTSET") in ("NOTSET", "")
             and min(options.get("pads", (0,))) >= 0
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        block = Port((target.isa.lanes,))
+        block = Port((_lanes(workload, target),))
         return Ports((block,), (block,))
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
@@ -125,7 +127,7 @@ class Pooling(Family):
         _, columns = axes(workload)
         first, stop = columns.interior
         batch, channels, height, _ = workload.output.shape
-        blocks = batch * -(-channels // target.isa.lanes)
+        blocks = batch * -(-channels // _lanes(workload, target))
         usual = min(8, target.isa.registers - 4, max(1, stop - first))
         pieces = -(-(stop - first) // usual)
         even = -(-(stop - first) // pieces) if pieces else 1
@@ -138,6 +140,15 @@ class Pooling(Family):
         return finished[0]
 
 
+CODE_BLOCK = 16
+"""Channels of a block of codes, one vector."""
+
+
+def _lanes(workload: Workload, target: Target) -> int:
+    """Channels of a vector, which is one block."""
+    return CODE_BLOCK if workload.output.dtype in CODES else target.isa.lanes
+
+
 class _Emitter:
     """Writes the loops of one pool."""
 
@@ -147,14 +158,15 @@ class _Emitter:
         x = workload.inputs[0]
         assert x is not None
         self.x_operand, self.y_operand = x, workload.output
-        self.x_layout = x.layout or Layout(target.isa.lanes)
-        self.y_layout = workload.output.layout or Layout(target.isa.lanes)
+        self.lanes = _lanes(workload, target)
+        self.x_layout = x.layout or Layout(self.lanes)
+        self.y_layout = workload.output.layout or Layout(self.lanes)
         self.average = workload.op == "AveragePool"
         self.include_pad = bool(workload.options.get("count_include_pad", 0))
 
     def emit(self) -> None:
-        self.x = argument("x", self.x_operand.elements, "float32")
-        self.y = argument("y", self.y_operand.elements, "float32")
+        self.x = argument("x", self.x_operand.elements, self.x_operand.stored_dtype)
+        self.y = argument("y", self.y_operand.elements, self.y_operand.stored_dtype)
         batch, channels, height, width = self.y_operand.shape
         blocks, splits = self.y_layout.blocks(channels), self.config["splits"]
         share = -(-height // splits)
@@ -162,7 +174,7 @@ class _Emitter:
         with loop(batch * blocks * splits, parallel=pays(cycles)) as task:
             n, block, split = task // (splits * blocks), task // splits % blocks, task % splits
             with when(split == 0, splits > 1):
-                write_halo(self.y, self.y_layout, self.y_operand.shape, n, block, "float32", self.isa.lanes)
+                write_halo(self.y, self.y_layout, self.y_operand.shape, n, block, self.y_operand.stored_dtype, self.lanes)
             with loop(share) as index:
                 y = split * share + index
                 with when(y < height, share * splits > height):
@@ -181,10 +193,10 @@ class _Emitter:
 
     def _windows(self, n: Value, block: Value, y: Value, x: Value, count: int, taps: tuple[int, int]) -> None:
         """``count`` windows side by side from ``x`` on, over the same taps of a row."""
-        lanes, (first, stop) = self.isa.lanes, taps
-        registers = Registers(count, lanes)
+        lanes, (first, stop) = self.lanes, taps
+        registers = Registers(count, lanes, self.x_operand.stored_dtype)
         for index in range(count):
-            registers[index] = constant(0.0 if self.average else -math.inf, lanes)
+            registers[index] = self._neutral()
         with self._tap_rows(y) as tap_row:
             row = y * self.rows.stride - self.rows.begin + tap_row * self.rows.dilation
             start = T.Bind(
@@ -202,7 +214,22 @@ class _Emitter:
         scale = self._scale(y, x) if self.average else None
         for index in range(count):
             value = registers[index] if scale is None else registers[index] * scale
-            store(self.y, place + index * lanes, value, lanes)
+            store(self.y, place + index * lanes, self._stored(value), lanes)
+
+    def _neutral(self) -> Value:
+        """What no value of a window changes."""
+        if self.x_operand.dtype in CODES:
+            dtype = self.x_operand.stored_dtype
+            return splat(tirx.const(int(np.iinfo(dtype).min), dtype), self.lanes)
+        return constant(0.0 if self.average else -math.inf, self.lanes)
+
+    def _stored(self, value: Value) -> Value:
+        """A code as the result stores it: an offset more or less is the highest bit inverted."""
+        source, into = self.x_operand.stored_dtype, self.y_operand.stored_dtype
+        if source == into:
+            return value
+        highest = tirx.const(128 if source == "uint8" else -128, source)
+        return T.reinterpret(value ^ splat(highest, self.lanes), dtype=f"{into}x{self.lanes}")
 
     def _unrolled(self, registers: Registers, start: Value, count: int, taps: range) -> None:
         """Every input column is loaded once and goes to each window that sees it."""
@@ -216,11 +243,13 @@ class _Emitter:
                 self._merge(registers, index, value)
 
     def _input(self, start: Value, column: Value) -> Value:
-        return load(self.x, start + column * self.isa.lanes, self.isa.lanes)
+        return load(self.x, start + column * self.lanes, self.lanes)
 
     def _merge(self, registers: Registers, index: int, value: Value) -> None:
         if self.average:
             registers[index] = registers[index] + value
+        elif self.x_operand.dtype in CODES:
+            registers[index] = T.max(registers[index], value)
         else:
             registers[index] = statements(self.isa).maximum(registers[index], value)
 
@@ -243,8 +272,8 @@ class _Emitter:
             first, stop = counted(self.columns, x)
             columns = max(1, stop - first)
         if not self.rows.clipped:
-            return constant(1 / (self.rows.kernel * columns), self.isa.lanes)
+            return constant(1 / (self.rows.kernel * columns), self.lanes)
         first, stop = counted(self.rows, y)
         count = (max(1, stop - first) if isinstance(y, int) else T.max(1, stop - first)) * columns
         scale = T.float32(1 / count) if isinstance(count, int) else T.float32(1) / T.Cast("float32", count)
-        return T.Bind(splat(scale, self.isa.lanes))
+        return T.Bind(splat(scale, self.lanes))

@@ -30,6 +30,12 @@ PIXELS = 4
 FEW_CYCLES = 1.5
 """Of one value, roughly."""
 
+
+def zero_point_of(workload: Workload) -> int:
+    """The code of a real zero."""
+    return int(workload["zero_point"]) if "zero_point" in workload.options else 0
+
+
 class _Edge(Family):
     """One operand, one result of the same shape."""
 
@@ -44,6 +50,7 @@ class _Edge(Family):
     @abstractmethod
     def _serves(self, source: str, into: str) -> bool:
         """Whether the element types are those of the edge."""
+
 
 class QuantizeEdge(_Edge):
     """``Quantize`` of float32 planes or channel vectors into codes: quads for images, else channel blocks of 16."""
@@ -67,6 +74,7 @@ class QuantizeEdge(_Edge):
             _Quantizer(workload, target).emit()
         return finished[0]
 
+
 class DequantizeEdge(_Edge):
     """``Dequantize`` of codes in any layout into float32 planes or channel vectors."""
 
@@ -86,6 +94,7 @@ class DequantizeEdge(_Edge):
         with function(symbol, finished):
             _Dequantizer(workload, target).emit()
         return finished[0]
+
 
 class _Walk:
     """The loops both edges share: blocks of one side, rows, and runs of positions."""
@@ -109,7 +118,7 @@ class _Walk:
 
     def blocks(self, block: int, emit: Callable[[Value, Value, int, Value], None]) -> None:
         """Calls ``emit(n, block, channels in it, y)`` for every row of every channel block."""
-        batch, channels, height, width = self.shape
+        batch, channels, height, _ = self.shape
         rows = 1 if self.dense else height
         whole, rest = divmod(channels, block)
         parallel = pays(FEW_CYCLES * int(np.prod(self.shape)))
@@ -168,12 +177,13 @@ class _Walk:
 
         self.blocks(block, row)
 
+
 class _Quantizer(_Walk):
     """Writes the loops of a ``Quantize``."""
 
     def __init__(self, workload: Workload, target: Target) -> None:
         super().__init__(workload, target)
-        zero_point = int(workload.options.get("zero_point", 0))
+        zero_point = zero_point_of(workload)
         self.scale = numerics.inverse_scale(workload["scale"])
         self.bounds = float(workload["low"] - zero_point), float(workload["high"] - zero_point)
         self.kind = workload.output.stored_dtype
@@ -191,9 +201,7 @@ class _Quantizer(_Walk):
         elif self.source.channel_block == lanes and block == CODE_TILE:
             self.blocks(CODE_TILE, self._vector_row)
         else:
-            self.one_by_one(
-                lambda value: T.Cast(self.kind, self._codes(value, self.zero)), tirx.const(self.into.zero, self.kind)
-            )
+            self.one_by_one(lambda value: T.Cast(self.kind, self._codes(value, self.zero)), tirx.const(self.into.zero, self.kind))
 
     def _codes(self, x: Value, zero: int) -> Value:
         """Values as codes plus ``zero`` less the zero point, in int32."""
@@ -267,13 +275,13 @@ class _Quantizer(_Walk):
             place = self.into.offset(self.shape, n, block, y, x)
             store(self.y, place, T.Cast(vector_of(self.kind, CODE_TILE), whole), CODE_TILE)
 
+
 def _interleaved(a: Value, b: Value, size: int) -> tuple[Value, Value]:
     """Groups of ``size`` lanes of two vectors in turns, in two vectors."""
     lanes = lanes_of(a)
-    order = [
-        side * lanes + group * size + lane for group in range(lanes // size) for side in range(2) for lane in range(size)
-    ]
+    order = [side * lanes + group * size + lane for group in range(lanes // size) for side in range(2) for lane in range(size)]
     return T.Bind(T.Shuffle([a, b], order[:lanes])), T.Bind(T.Shuffle([a, b], order[lanes:]))
+
 
 class _Dequantizer(_Walk):
     """Writes the loops of a ``Dequantize``."""
@@ -281,7 +289,7 @@ class _Dequantizer(_Walk):
     def __init__(self, workload: Workload, target: Target) -> None:
         super().__init__(workload, target)
         self.scale = float(np.float32(workload["scale"]))
-        self.zero = int(workload.options.get("zero_point", 0)) + self.source.code_offset
+        self.zero = zero_point_of(workload) + self.source.code_offset
 
     def emit(self) -> None:
         lanes = self.isa.lanes
@@ -329,5 +337,3 @@ class _Dequantizer(_Walk):
                     index = block * (CODE_TILE // lanes) + part
                     some = values if lanes == CODE_TILE else T.Shuffle([values], list(range(part * lanes, (part + 1) * lanes)))
                     store(self.y, self.into.offset(self.shape, n, index, y, x), some, lanes)
-
-__all__ = ["DequantizeEdge", "QuantizeEdge", "Operand"]

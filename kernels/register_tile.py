@@ -33,6 +33,10 @@ class Products:
     broadcasts: Callable[[Buffer, Value, int], Sequence[Any]]
     multiply_add: Callable[[Value, Any, Any], Value]
 
+    def operands(self, buffer: Buffer, start: Value, offsets: Sequence[int], units: int) -> Sequence[Sequence[Any]]:
+        """:attr:`broadcasts` at the offset of every position."""
+        return [self.broadcasts(buffer, start + offset, units) for offset in offsets]
+
     @classmethod
     def of_floats(cls, isa: Isa) -> Products:
         """float32 values, one channel at a time."""
@@ -205,7 +209,7 @@ def accumulate(
         start = T.Bind(input_offset(tap, channel))
         weight = T.Bind(weight_start + (tap_index * channels + channel) * panel)
         together = channel_stride == products.unit and products.units_per_load > 1
-        scalars = [products.broadcasts(inputs, start + offset, count) for offset in position_offsets] if together else None
+        scalars = products.operands(inputs, start, position_offsets, count) if together else None
         for index in range(count):
             if scalars is not None:  # what stands in a register is taken lane by lane; weights pass through
                 for v in range(tile.vectors):

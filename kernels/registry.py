@@ -12,7 +12,11 @@ from tapdot.kernels.fallback import Fallback
 from tapdot.kernels.family import Family
 from tapdot.kernels.gemm import FullyConnected
 from tapdot.kernels.global_pooling import GlobalPooling
+from tapdot.kernels.integer_convolution import IntegerConvolution
+from tapdot.kernels.integer_depthwise import IntegerDepthwise
 from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
+from tapdot.kernels.integer_matrix_convolution import IntegerMatrixConvolution
+from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
 from tapdot.kernels.pooling import Pooling
 from tapdot.kernels.quantize import DequantizeEdge, QuantizeEdge
 from tapdot.kernels.relayout import Relayout
@@ -29,10 +33,15 @@ def families() -> tuple[Family, ...]:
     """The special ones before the general ones; the last takes what has no kernel of ours."""
     return (
         DepthwiseConvolution(),
+        IntegerDepthwise(),
+        IntegerMatrixConvolution(),
+        IntegerConvolution(),
         DenseConvolution(),
         FullyConnected(),
         Pooling(),
         GlobalPooling(),
+        IntegerSumPooling(),
+        IntegerGlobalSum(),
         ElementwiseChain(),
         TableLookup(),
         IntegerChain(),

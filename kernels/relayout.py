@@ -207,7 +207,7 @@ class _Emitter:
 
         rows, columns = self._plane(shape, source, into)
         interleaved = source.channel_block == 1 and self.operands[0].dtype in CODES and width_block == QUAD
-        squares = source.channel_block == 1 and width_block == self.tile
+        squares = source.channel_block == 1 and width_block % self.tile == 0
         tiled = (interleaved or squares) and columns >= self.tile
         with loop(rows) as y:
             if tiled:
@@ -224,8 +224,9 @@ class _Emitter:
                         quads = [lane * self.tile + position for position in range(self.tile) for lane in range(QUAD)]
                         store(self.y, start, T.Shuffle(channels, quads), QUAD * self.tile)
                     else:
-                        for position, vector in enumerate(transpose(channels)):
-                            store(self.y, start + position * self.tile, vector, self.tile)
+                        for first in range(0, width_block, self.tile):
+                            for position, vector in enumerate(transpose(channels[first : first + self.tile])):
+                                store(self.y, start + position * width_block + first, vector, self.tile)
             done = columns // self.tile * self.tile if tiled else 0
             if columns > done:
                 with loop(columns - done) as index:
@@ -243,15 +244,18 @@ class _Emitter:
         for plane in planes:
             write_halo(self.y, into, shape, n, plane.block, self.operands[1].stored_dtype, self.lanes)
         rows, columns = self._plane(shape, source, into)
-        tiled = source.channel_block == self.tile and columns >= self.tile
+        block_size = source.channel_block
+        tiled = block_size % self.tile == 0 and columns >= self.tile
         with loop(rows) as y:
             if tiled:
                 with loop(columns // self.tile) as tile:
                     x = tile * self.tile
                     start = T.Bind(source_plane.at(y, x))
-                    positions = [load(self.x, start + index * self.tile, self.tile) for index in range(self.tile)]
-                    for plane, vector in zip(planes, transpose(positions), strict=False):
-                        store(self.y, plane.at(y, x), self.convert(vector, self.tile), self.tile)
+                    for first in range(0, filled, self.tile):
+                        places = [start + index * block_size + first for index in range(self.tile)]
+                        positions = [load(self.x, place, self.tile) for place in places]
+                        for plane, vector in zip(planes[first:], transpose(positions), strict=False):
+                            store(self.y, plane.at(y, x), self.convert(vector, self.tile), self.tile)
             done = columns // self.tile * self.tile if tiled else 0
             if columns > done:
                 with loop(columns - done) as index:

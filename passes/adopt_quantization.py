@@ -89,7 +89,7 @@ class _Adoption:
         if x in self.meanings and self.meanings[x] == codes:  # (3)
             self.codes[node.output] = (x, codes)
         else:
-            result = self.name_for(x)
+            result = unique_name(f"{x.removesuffix('.reals')}.codes", self.types)
             self.nodes.append(Node("FakeQuantize", (x,), (result,), codes.attributes, node.name))
             self.types[result] = replace(self.graph.type(x), quant=None)
             self.codes[node.output], self.meanings[result] = (result, codes), codes
@@ -98,12 +98,6 @@ class _Adoption:
             self.nodes.append(
                 Node("Quantize", (self.codes[node.output][0],), node.outputs, codes.attributes, f"{node.name}.codes")
             )
-
-    def name_for(self, x: str) -> str:
-        """A name for the quantized ``x``: that of the codes an expanded operator made, or ``x.codes``."""
-        own = x.removesuffix(".reals")
-        is_free = own != x and own in self.types and own not in self.graph.outputs
-        return own if is_free else unique_name(f"{x}.codes", self.types)
 
     def dequantize(self, node: Node) -> None:
         x = node.inputs[0]

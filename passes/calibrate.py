@@ -42,7 +42,7 @@ samples, where values inside the network are not finite, and for a graph in whic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,7 +73,7 @@ class Calibrate(Pass):
 
     data: object
     """Samples, in any form that :func:`tapdot.passes.samples.feeds` reads."""
-    method: Method = "minmax"
+    method: Method = "mse"
     percentile: float = 99.99
     """Of the values, for the method of that name."""
     bits: int = 8
@@ -101,7 +101,7 @@ class Calibrate(Pass):
                 f"constant float32 weights ({_census(graph)}). Compile it with the recipe float."
             )
         scales = placement.places().scales
-        observers = self.observe(graph, set(scales.values()))
+        observers = self.observe(graph, tuple(dict.fromkeys(scales.values())))
         codes = self._codes(graph, observers)
         samples = max(observer.samples for observer in observers.values())
         notes.add(f"{len(scales)} tensors have scales from {samples} samples (method {self.method}).")
@@ -115,7 +115,7 @@ class Calibrate(Pass):
         if self.samples is not None and self.samples < 1:
             raise TapdotError(f"Expected calibrate.samples to be at least 1, found {self.samples}.")
 
-    def observe(self, graph: Graph, names: set[str]) -> dict[str, Observer]:
+    def observe(self, graph: Graph, names: Sequence[str]) -> dict[str, Observer]:
         """The statistics of the named values over the samples."""
         observers = {name: Observer(self.method) for name in names}
         seen = 0

@@ -5,8 +5,8 @@ CVPR 2020, eq. 3 and 4)::
 
     loss = 1/L sum_i  mean_c ((mean_i,c(x) - mean_i,c)^2 + (deviation_i,c(x) - deviation_i,c)^2) / variance_i,c
 
-over the L batch norms and, with deviation 1 and mean 0 or what fits better, the input itself. Eq. 3 has no division; with it no
-layer counts for more because its numbers are larger. Statistics are taken per edge of the graph, whatever produces the value, so
+over the L batch norms, and a little of the same for the inputs' own statistics. Eq. 3 has no division; with it no layer counts
+for more because its numbers are larger. Statistics are taken per edge of the graph, whatever produces the value, so
 convolutions without a batch norm, shared inputs and concatenations need no care.
 
 What makes it fast, with the same minima:
@@ -44,6 +44,10 @@ PER_ELEMENT = 200
 FEWEST_STEPS, MOST_STEPS = 8, 100
 PATIENCE, LEAST_GAIN = 12, 0.01
 """Descent ends when the last so many steps did not lower the loss by this share."""
+LEARNING_RATE = 0.05
+"""Of a hundred steps, as a share of the inputs' deviation; fewer have no time to recover from leaps and take shorter ones."""
+INPUT_WEIGHT = 0.02
+"""Of the inputs' own statistics beside those at the batch norms: enough to settle what these leave open."""
 STARTS = ((0.0, 1.0), (0.0, 0.5), (0.5, 0.25), (127.5, 64.0))
 """Mean and deviation of usual inputs: normalised, [-1, 1], [0, 1], [0, 255]."""
 SMALLEST_PLANE = 4
@@ -75,14 +79,15 @@ def distill(
     seed: int = 0,
     batch: int = 8,
     steps: int | None = None,
-    learning_rate: float = 0.05,
+    learning_rate: float | None = None,
     gaussian: bool = False,
     progress: Callable[[str], object] = lambda line: None,
 ) -> Distilled:
     """``count`` samples, made ``batch`` at a time; the same for the same seed (on one machine and number of threads).
 
     ``graph`` still has its batch norms: run this after cleaning up and before ``fold_batch_norm``. ``steps`` is by default what
-    :data:`EFFORT` allows, at least 8 and at most 100. ``learning_rate`` is a share of the inputs' deviation. ``progress`` gets a
+    :data:`EFFORT` allows, at least 8 and at most 100. ``learning_rate`` is a share of the inputs' deviation, by
+    default :data:`LEARNING_RATE` times ``sqrt(steps / 100)``. ``progress`` gets a
     line now and then. With ``gaussian`` nothing is distilled and the samples are white noise: for models without batch norms,
     when nothing better is at hand.
 
@@ -107,6 +112,7 @@ def distill(
     network = _Network(graph, targets, batch)
     rounds = -(-count // network.batch)
     steps = network.affordable_steps(rounds) if steps is None else steps
+    learning_rate = LEARNING_RATE * math.sqrt(min(steps / 100, 1.0)) if learning_rate is None else learning_rate
     made = []
     for index in range(rounds):
         label = f"batch {index + 1} of {rounds}, " if rounds > 1 else ""
@@ -208,15 +214,10 @@ class _Network:
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
 
-    def loss(self, inputs: Sequence[Tensor], start: tuple[float, float]) -> Tensor:
-        """Of a batch; ``start`` is the mean and deviation that inputs should have."""
+    def loss(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Of a batch, at the batch norms."""
         values = self.module.values(*inputs)
-        losses = [target.loss(values[name]) for name, target in self.targets.items()]
-        for x in inputs:
-            if x.ndim > 1:
-                mean, deviation = _Moments.apply(x)  # type: ignore[no-untyped-call]
-                losses.append((((mean - start[0]) / start[1]) ** 2 + (deviation / start[1] - 1) ** 2).mean())
-        return torch.stack(losses).mean()
+        return torch.stack([target.loss(values[name]) for name, target in self.targets.items()]).mean()
 
     def affordable_steps(self, rounds: int) -> int:
         """How many steps :data:`EFFORT` pays for."""
@@ -253,6 +254,16 @@ def with_batch(graph: Graph, batch: int) -> Graph | None:
     return builder.build(graph.outputs)
 
 
+def input_loss(inputs: Sequence[Tensor], start: tuple[float, float]) -> Tensor:
+    """How far the statistics of inputs are from a usual mean and deviation."""
+    losses = [torch.zeros(())]
+    for x in inputs:
+        if x.ndim > 1:
+            mean, deviation = _Moments.apply(x)  # type: ignore[no-untyped-call]
+            losses.append((((mean - start[0]) / start[1]) ** 2 + (deviation / start[1] - 1) ** 2).mean())
+    return torch.stack(losses).sum()
+
+
 # -- descent -----------------------------------------------------------------------------------------------------------------
 
 
@@ -282,9 +293,9 @@ def _descend(network: _Network, seed: int, steps: int, learning_rate: float, pro
     generator = torch.Generator().manual_seed(seed)
     shapes = [network.graph.type(name).shape for name in network.graph.inputs]
     with torch.no_grad():
-        gaussian = float(network.loss([torch.randn(shape, generator=generator) for shape in shapes], STARTS[0]))
+        gaussian = float(network.loss([torch.randn(shape, generator=generator) for shape in shapes]))
         images = [_Planes(shape, generator) for shape in shapes]
-        losses = [float(network.loss([d * image.render() + m for image in images], (m, d))) for m, d in STARTS]
+        losses = [float(network.loss([d * image.render() + m for image in images])) for m, d in STARTS]
     if not math.isfinite(gaussian) or not math.isfinite(min(losses)):
         raise TapdotError("The network gives no finite statistics for Gaussian inputs; look at the model's weights.")
     mean, deviation = STARTS[int(np.argmin(losses))]
@@ -293,7 +304,7 @@ def _descend(network: _Network, seed: int, steps: int, learning_rate: float, pro
     best: list[np.ndarray] = []
     for step in range(steps + 1):
         inputs = [deviation * image.render() + mean for image in images]
-        loss = network.loss(inputs, (mean, deviation))
+        loss = network.loss(inputs)
         if not history or loss.item() < min(history):
             best = [np.array(to_array(x)) for x in inputs]
         history.append(loss.item())
@@ -303,6 +314,6 @@ def _descend(network: _Network, seed: int, steps: int, learning_rate: float, pro
             break
         optimizer.param_groups[0]["lr"] = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + INPUT_WEIGHT * input_loss(inputs, (mean, deviation))).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return Distilled(dict(zip(network.graph.inputs, best, strict=True)), min(history), gaussian, len(history) - 1)

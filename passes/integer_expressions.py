@@ -187,13 +187,16 @@ class IntegerExpressions(Arithmetic):
         raise Inexpressible(self._obstacle(part))
 
     def _leaky(self, x: Expression, slope: np.ndarray, scale: np.ndarray | np.float64) -> Integers:
-        """``max(x, slope * x)``."""
-        if not ((slope >= 0) & (slope <= 1)).all():
-            raise Inexpressible("its negative slope is not between 0 and 1")
+        """``max(x, 0) + slope * min(x, 0)``, which is ``max(x, slope * x)`` for slopes up to 1."""
         linear = self.linear(x)
         if linear is None:
             raise Inexpressible("a leaky rectifier of a curve has no integer form")
-        return self.maximum(self.combination(linear, scale), self.combination(linear.scaled(slope), scale))
+        above, below = self.combination(linear, scale), self.combination(linear.scaled(slope), scale)
+        if (slope <= 1).all():
+            return self.maximum(above, below)
+        if (slope >= 0).all():
+            return self.sum(self.maximum(above, self.whole(0)), self.minimum(below, self.whole(0)))
+        raise Inexpressible("its slopes below zero are partly negative, partly above 1")
 
     def _obstacle(self, part: Expression) -> str:
         match part:

@@ -24,6 +24,8 @@ class IntegerWeights:
     bias: np.ndarray | None
     scales: np.ndarray
     """float64 ``[C]``."""
+    adopted: bool = False
+    """Whether the model came with them."""
     remark: str = ""
     """What a report should say."""
 
@@ -49,7 +51,7 @@ def integer_weights(
     adopted, remark = _adopted(node, weight, axis, kind)
     if adopted is not None:
         codes, scales = adopted
-        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales)
+        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, adopted=True)
     scales = numerics.weight_scales(weight, bits, axis)
     if bias is not None:
         needed = np.abs(bias.astype(np.float64)) / (input_scale * LARGEST_BIAS)
@@ -59,7 +61,7 @@ def integer_weights(
     codes = np.empty(weight.shape, np.int8)
     for place, part in _channels(weight, axis):
         codes[(slice(None),) * axis + (place,)] = numerics.weight_codes(part, scales[place], bits, axis)
-    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, remark)
+    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, remark=remark)
 
 
 def _channels(weight: np.ndarray, axis: int) -> Iterator[tuple[slice, np.ndarray]]:

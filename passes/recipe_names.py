@@ -6,7 +6,7 @@ import difflib
 
 from tapdot.compiler.errors import TapdotError
 
-RECIPE_NAMES = ("float",)
+RECIPE_NAMES = ("float", "int8")
 """Every name that ``--recipe`` takes: the keys of ``recipes.RECIPES``."""
 
 

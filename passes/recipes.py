@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
-from tapdot.compiler.options import configure
+import numpy as np
+
+from tapdot.compiler.errors import TapdotError
+from tapdot.compiler.options import FALSE, TRUE, configure
 from tapdot.compiler.pipeline import Phase, Recipe
+from tapdot.passes.adopt_quantization import AdoptQuantization
+from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.canonicalize import Canonicalize
 from tapdot.passes.common_subexpressions import CommonSubexpressions
+from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.dead_code import DeadCode
+from tapdot.passes.distill_samples import DistillSamples
+from tapdot.passes.equalize import CrossLayerEqualization
 from tapdot.passes.fold_batch_norm import FoldBatchNorm
 from tapdot.passes.fold_constants import FoldConstants
 from tapdot.passes.fuse import Fuse
 from tapdot.passes.pad_into_conv import PadIntoConv
+from tapdot.passes.quantize_early import QuantizeEarly
 from tapdot.passes.recipe_names import check_recipe
 from tapdot.passes.remove_identity import RemoveIdentity
+from tapdot.passes.requantize import Requantize
+from tapdot.passes.require_scales import RequireScales
 from tapdot.passes.resolve_windows import ResolveWindows
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where the ranges of activations come from, for recipes that quantize.
+
+    ``data`` is anything that ``passes.samples`` reads; ``zero_shot`` distils inputs from the batch norms instead. A model that
+    was quantized elsewhere says its own ranges and needs neither.
+    """
+
+    data: object = None
+    zero_shot: bool = False
 
 
 def clean_up() -> Phase:
@@ -35,24 +59,73 @@ def clean_up() -> Phase:
     )
 
 
-def float_recipe() -> Recipe:
-    """The network as it was trained, in float32."""
+def float_recipe(calibration: Calibration | None = None) -> Recipe:
+    """The network as it was trained, in float32; one that was quantized elsewhere simulates its codes in floats."""
     return (
+        Phase("adopt", (AdoptQuantization(),)),
         clean_up(),
-        Phase("fold", (FoldBatchNorm(), FoldConstants())),
+        Phase("fold", (FoldBatchNorm(), FoldConstants(), QuantizeEarly())),
         Phase("fuse", (Fuse(), CommonSubexpressions(), DeadCode())),
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+@dataclass(frozen=True)
+class Int8Options:
+    """Options of the recipe itself, set by lines such as ``int8.bias_correction=true``."""
+
+    cross_layer_equalization: bool = False
+    bias_correction: bool = False
+
+
+def int8_recipe(calibration: Calibration | None = None, options: Int8Options | None = None) -> Recipe:
+    """Integers between the first quantize and the last dequantize, 8 bits wide."""
+    calibration, options = calibration or Calibration(), options or Int8Options()
+    distilled: list[Mapping[str, np.ndarray]] = []
+    samples = distilled if calibration.zero_shot else calibration.data
+    calibrate = RequireScales() if samples is None else Calibrate(samples)
+    return (
+        Phase("adopt", (AdoptQuantization(),)),
+        clean_up(),
+        *([Phase("distil", (DistillSamples(distilled),))] if calibration.zero_shot else []),
+        Phase("fold", (FoldBatchNorm(), FoldConstants(), QuantizeEarly())),
+        *([Phase("equalize", (CrossLayerEqualization(),))] if options.cross_layer_equalization else []),
+        Phase("calibrate", (calibrate,)),
+        *([Phase("correct", (BiasCorrection(samples),))] if options.bias_correction else []),
+        Phase("fuse", (Fuse(), CommonSubexpressions(), DeadCode())),
+        Phase("requantize", (Requantize(), CommonSubexpressions(), DeadCode())),
+    )
+
+
+RECIPES: dict[str, Callable[[Calibration | None], Recipe]] = {
     "float": float_recipe,
+    "int8": int8_recipe,
 }
 """Every recipe by the name that ``--recipe`` takes; ``recipe_names`` lists the names for those who only ask which there are."""
 
 
-def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
-    """The recipe of that name with options set from lines such as ``fuse.max_operators=8``.
+def recipe(
+    name: str, settings: Sequence[str] = (), calibration: Calibration | None = None, *, then: Sequence[Phase] = ()
+) -> Recipe:
+    """The recipe of that name, and the phases ``then``, with options set from lines such as ``fuse.max_operators=8``.
 
     Raises TapdotError, with the nearest name there is, for an unknown recipe, pass or option.
     """
-    return configure(RECIPES[check_recipe(name)](), settings)
+    check_recipe(name)
+    if name != "int8":
+        return configure((*RECIPES[name](calibration), *then), settings)
+    own = [line for line in settings if line.strip().startswith("int8.")]
+    phases = int8_recipe(calibration, _int8_options(own))
+    return configure((*phases, *then), [line for line in settings if line not in own])
+
+
+def _int8_options(settings: Sequence[str]) -> Int8Options:
+    """The recipe's own options from their lines."""
+    chosen: dict[str, bool] = {}
+    known = [field.name for field in fields(Int8Options)]
+    for line in settings:
+        option, _, value = line.strip().removeprefix("int8.").partition("=")
+        if option not in known or value.strip().lower() not in TRUE + FALSE:
+            choices = ", ".join(f"int8.{name}=true" for name in known)
+            raise TapdotError(f"Expected an option of the recipe such as {choices}, found {line!r}.")
+        chosen[option] = value.strip().lower() in TRUE
+    return Int8Options(**chosen)

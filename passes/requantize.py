@@ -168,9 +168,18 @@ class Requantize(Pass):
         )
 
     def _remark(self, walk: Walk, notes: Notes) -> None:
-        weights = "one scale an output channel" if self.per_channel else "one scale a tensor"
         counts = ", ".join(f"{count} {op}" for op, count in Counter(walk.quantized.values()).most_common())
-        notes.add(f"Quantized: {counts}; weights of {self.weight_bits} bits, {weights}.")
+        scales = "one scale an output channel" if self.per_channel else "one scale a tensor"
+        products = sum(op in HOSTS for op in walk.quantized.values())
+        own = f"weights of {self.weight_bits} bits, {scales}"
+        came = f"{walk.adopted} weights with the codes that the model came with"
+        notes.add(f"Quantized: {counts}; " + ", ".join([own] * (products > walk.adopted) + [came] * (walk.adopted > 0)) + ".")
+        if walk.coarse:
+            first = ", ".join(map(repr, walk.coarse[:3])) + (", ..." if len(walk.coarse) > 3 else "")
+            notes.add(
+                f"Warning: {len(walk.coarse)} depthwise convolutions ({first}) have one scale for the weights of all channels, "
+                "which costs accuracy (Krishnamoorthi, 2018, section 3.1): quantize them by channel."
+            )
         by_reason: dict[str, list[str]] = {}
         for name, reason in walk.floats.items():
             by_reason.setdefault(reason, []).append(repr(name))

@@ -31,6 +31,7 @@ from tapdot.passes.simulated import (
 
 CODES = "codes"
 """A leaf that stands for the codes a sum ends in, where floats follow."""
+IN_FULL = Linear({Leaf(ACCUMULATOR): np.ones(())}, np.zeros(()))
 HOSTS = {"FusedConv": "QConv", "FusedGemm": "QGemm"}
 ON_PLANES = frozenset({"MaxPool", "GlobalMaxPool"})
 
@@ -77,6 +78,10 @@ class Walk:
     """Old nodes that compute with codes, and their operators."""
     floats: dict[str, str] = field(default_factory=dict)
     """Old nodes that stay float, and why."""
+    coarse: list[str] = field(default_factory=list)
+    """Depthwise convolutions whose channels share one scale."""
+    adopted: int = 0
+    """Weights that kept the codes they came with."""
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -134,10 +139,8 @@ class Walk:
         if integers.remark:
             self.remarks.append(integers.remark)
         if node.attributes.get("group", 1) == weight.shape[0] > 1 and np.ptp(integers.scales) == 0:
-            self.remarks.append(
-                f"The depthwise weights of {node.name!r} share one scale for all channels, which costs accuracy (Krishnamoorthi, "
-                "2018, section 3.1.2): set requantize.per_channel=true, or quantize the model by channel."
-            )
+            self.coarse.append(node.name)
+        self.adopted += integers.adopted
         low, high = accumulator_bounds(integers.codes, integers.bias, meaning, axis)
         prove_accumulator(node.name, low, high)
         shape = channel_shape(len(low), self.graph.type(node.output).rank)
@@ -179,7 +182,7 @@ class Walk:
             self.reals[node.output] = node.output
             return
         sums = self.fresh(f"{node.output}.sum")
-        self.add_reals(host, node, convert, Linear({Leaf(ACCUMULATOR): np.ones(())}, np.zeros(())), sums)
+        self.add_reals(host, node, convert, IN_FULL, sums)
         self.chain_of_reals(node, plain, extras, {ACCUMULATOR: sums}, reason)
         if is_simulated(expression):
             self.waiting[node.output] = Codes.of(dict(expression.attributes))
@@ -295,7 +298,17 @@ class Walk:
             if simulated and self.graph.type(reader.output).shape == self.graph.type(node.output).shape:
                 self.sums[node.output] = host
                 return
+        if self.only_given_out(node.output):
+            convert = IntegerExpressions(node.name, {ACCUMULATOR: host.meaning})
+            self.add_reals(host, node, convert, IN_FULL, self.own(node.output))
+            self.reals[node.output] = node.output
+            return
         self.average_alone(host)
+
+    def only_given_out(self, value: str) -> bool:
+        """Whether the caller alone reads a value, perhaps in another shape."""
+        readers = self.graph.consumers[value]
+        return all(node.op in MOVES and all(map(self.only_given_out, node.outputs)) for node in readers)
 
     def average_alone(self, host: Sum) -> None:
         """A mean of codes as codes of the same scale, where nobody says another."""

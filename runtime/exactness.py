@@ -88,6 +88,10 @@ class Classification:
                 found[name] = level
         return found
 
+    def of_output(self, name: str) -> Exactness:
+        """How near to the reference an output of the whole program must be; floats are compared tolerantly in float networks."""
+        return self.values[name] if self.is_integer else Exactness.AFTER_ISLAND
+
     @cached_property
     def islands(self) -> tuple[str, ...]:
         """The first node of every group of float kernels that feed each other."""
@@ -105,4 +109,5 @@ class Classification:
                 if name in floats:
                     joined.add_edge(node.name, self.graph.producers[name].name)
         order = {node.name: index for index, node in enumerate(self.graph.nodes)}
-        return tuple(sorted((min(group, key=order.__getitem__) for group in networkx.connected_components(joined)), key=order.get))  # type: ignore[arg-type]
+        first = [min(group, key=order.__getitem__) for group in networkx.connected_components(joined)]
+        return tuple(sorted(first, key=order.__getitem__))

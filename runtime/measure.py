@@ -15,8 +15,9 @@ from tapdot.compiler.package import Package
 from tapdot.compiler.pipeline import relative_error, seeded_inputs
 from tapdot.compiler.units import bytes_text
 from tapdot.runtime.devices.base import DeviceInformation, Session
+from tapdot.runtime.exactness import Classification
 from tapdot.runtime.program import LoadedProgram, check_inputs
-from tapdot.runtime.verify import WHOLE_TOLERANCE, flat_in_layout, reference_values
+from tapdot.runtime.verify import flat_in_layout, reference_values
 
 WARM_UP_WINDOW = 5
 WARM_UP_SPREAD = 0.05
@@ -140,19 +141,16 @@ def measure(
     loaded = LoadedProgram(session, package)
     values = reference_values(graph, inputs)
     answers = loaded.run(inputs)
-    error = max(
-        (
-            relative_error(values[name], answers[tensor.name])
-            for tensor, name in zip(package.program.outputs, graph.outputs, strict=True)
-        ),
-        default=0.0,
-    )
-    if not error <= WHOLE_TOLERANCE:
-        raise DeviceError(
-            f"The answer on {session.line} differs from the reference by {error:.3g} of its largest magnitude, where "
-            f"{WHOLE_TOLERANCE:.0e} is allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} "
-            f"--device {session.line}"
-        )
+    classes, error = Classification(graph), 0.0
+    for tensor, name in zip(package.program.outputs, graph.outputs, strict=True):
+        difference, allowed = relative_error(values[name], answers[tensor.name]), classes.of_output(name).tolerance
+        if not difference <= allowed:
+            raise DeviceError(
+                f"The answer on {session.line} differs from the reference by {difference:.3g} of its largest magnitude, where "
+                f"{allowed:.0e} is allowed, so nothing was timed. Find the kernel with: tapdot verify {package.path.name} "
+                f"--device {session.line}"
+            )
+        error = max(error, difference)
     information = session.information()
     times: tuple[float, ...] = ()
     instructions = None

@@ -43,7 +43,12 @@ class _Network:
         self.builder = GraphBuilder(f"integers{seed}")
         self.zero_points: dict[str, int] = {}
         self.values: dict[str, Tensor] = {}
-        shape = (self.choose((1, 1, 1, 2)), self.choose((3, 16, 4, 1, 24, 5)), self.choose((9, 8, 14, 5)), self.choose((8, 11, 7)))
+        shape = (
+            self.choose((1, 1, 1, 2)),
+            self.choose((3, 16, 4, 1, 24, 5)),
+            self.choose((9, 8, 14, 5)),
+            self.choose((8, 11, 7)),
+        )
         if self.choose((True, True, False)):
             image = self.builder.input("input", TensorType(shape, "float32"))
             self.values[image] = torch.from_numpy(self.numbers.standard_normal(shape).astype(np.float32))
@@ -115,7 +120,9 @@ class _Network:
         entry, arguments = lookup(op), []
         for index, name in enumerate(inputs):
             array = self.builder.constants.get(name)
-            arguments.append(array if entry.is_static(index) else self.values.get(name) if array is None else torch.from_numpy(array))
+            arguments.append(
+                array if entry.is_static(index) else self.values.get(name) if array is None else torch.from_numpy(array)
+            )
         return entry.compute(*arguments, **attributes)  # type: ignore[no-any-return]
 
     def constant(self, array: Any, dtype: str = "int32") -> str:
@@ -251,7 +258,7 @@ class _Network:
         return self.add("Elementwise", [x, other], zero_point, expression=text)
 
     def global_sum(self, x: str) -> str:
-        batch, _, height, width = self.shape(x)
+        height, width = self.shape(x)[2:]
         attributes = {"zero_point": self.zero_points[x]}
         sums = self.computed("QGlobalSum", [x], attributes)
         text, _, zero_point = self.narrow(self.scale(sums, self.largest(x) * height * width)[0].format("acc"))

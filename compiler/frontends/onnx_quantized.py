@@ -11,6 +11,7 @@ so that these models and those with explicit QuantizeLinear and DequantizeLinear
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import onnx
 from onnx import NodeProto, helper
@@ -26,7 +27,7 @@ class _Expansion:
         self.nodes: list[NodeProto] = []
         self.label = node.name or node.output[0]
 
-    def add(self, op: str, inputs: Sequence[str], output: str, name: str, **attributes: object) -> str:
+    def add(self, op: str, inputs: Sequence[str], output: str, name: str, **attributes: Any) -> str:
         """A node of ONNX's own operators."""
         self.nodes.append(helper.make_node(op, list(inputs), [output], name, **attributes))
         return output

@@ -10,6 +10,7 @@ from tapdot.kernels.fallback import (  # noqa: F401
     movement,
     normalization,
     pooling,
+    quantization,
     reduction,
     resizing,
 )

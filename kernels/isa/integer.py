@@ -100,6 +100,13 @@ class IntegerVectors(ABC):
         """The inverse of :meth:`pack_shifts`."""
         return packed[:, 0]
 
+    shifts_ahead = False
+    """Whether row 0 of a packed shift is a shift of ``x`` before the product, which is zero for every scale below 1/2."""
+
+    def any(self, values: Sequence[Value]) -> Value:
+        """Whether some lane of some int32 vector is not zero."""
+        raise NotImplementedError
+
     @abstractmethod
     def dyadic(self, x: Value, multiplier: Sequence[Value], shift: Sequence[Value]) -> Value:
         """``(x * m + 2**(s-1)) >> s`` of an int32 vector, exact for shifts in [1, 62].

@@ -106,6 +106,7 @@ class _NeonVectors(IntegerVectors):
 
     quads_per_load = 4
     shift_rows = 2
+    shifts_ahead = True
 
     # -- requantization -----------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,12 @@ class _NeonVectors(IntegerVectors):
 
     def unpack_shifts(self, packed: np.ndarray) -> np.ndarray:
         return 31 - packed[:, 0] - packed[:, 1]
+
+    def any(self, values: Sequence[Value]) -> Value:
+        together = values[0]
+        for value in values[1:]:
+            together = together | value
+        return intrinsic("llvm.vector.reduce.or", "int32", together) != 0
 
     def dyadic(self, x: Value, multiplier: Sequence[Value], shift: Sequence[Value]) -> Value:
         """``sqdmulh`` gives ``floor((x << k) * m / 2^31)``: it cannot saturate, as ``m`` is positive. ``srshl`` rounds half up."""
@@ -169,11 +176,12 @@ class LaneDots(_NeonVectors):
 
     def quads(self, buffer: Buffer, offset: Value, count: int) -> list[Any]:
         found: list[Any] = []
-        for first in range(0, count, 4):
-            here = min(4, count - first)
-            words = T.Bind(T.reinterpret(self._codes(buffer, offset + 4 * first, 4 * here), dtype=_vector("int32", here)))
+        while len(found) < count:
+            here = next(size for size in (4, 2, 1) if size <= count - len(found))
+            codes = self._codes(buffer, offset + 4 * len(found), 4 * here)
+            words = T.Bind(T.reinterpret(codes, dtype=_vector("int32", here)))
             for lane in range(here):
-                spread = T.broadcast(words, 4) if here == 1 else T.Shuffle([words], [lane] * 4)
+                spread = T.broadcast(words, 4) if here == 1 else T.Shuffle([words, words], [lane] * 4)
                 found.append(T.reinterpret(spread, dtype="int8x16"))
         return found
 
@@ -190,6 +198,59 @@ class LaneDots(_NeonVectors):
 
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
         return SDOT(accumulator, weights, quad)
+
+
+OCTET = 8
+"""Channels that a row of a :data:`SMMLA` operand holds."""
+
+
+class MatrixDots(LaneDots):
+    """``smmla``: two positions times two filters, eight channels at a time.
+
+    Weights lie as ``[lanes, 8]``: two registers of two filters each. An accumulator holds ``[position 0 x filters 0 and 1, position 1
+    x filters 0 and 1]``; :meth:`regrouped` makes vectors of four filters of it.
+    """
+
+    def pack_weights(self, weights: np.ndarray) -> np.ndarray:
+        return weights.reshape(*weights.shape[:-2], self.lanes * OCTET)
+
+    def unpack_weights(self, packed: np.ndarray) -> np.ndarray:
+        return packed.reshape(*packed.shape[:-1], self.lanes, OCTET)
+
+    def pairs(self, buffer: Buffer, start: Value, offsets: Sequence[int], octets: int) -> list[list[Value]]:
+        """For positions two by two, ``octets`` (1 or 2) consecutive octets of both; a last position without a neighbour is its own.
+
+        Neighbours that lie side by side are read and taken apart by one ``ld2``.
+        """
+        found = []
+        for first, second in position_pairs(offsets):
+            if octets == 2 and second - first == 2 * OCTET:
+                both = [T.Bind(T.reinterpret(self._codes(buffer, start + first, 32), dtype="int64x4"))]
+                indices = [[0, 2], [1, 3]]
+            else:
+                both = [self._words(buffer, start + offset, octets) for offset in (first, second)]
+                indices = [[0, 2], [1, 3]] if octets == 2 else [[0, 1]]
+            found.append([T.Bind(T.reinterpret(T.Shuffle(both, pick), dtype="int8x16")) for pick in indices])
+        return found
+
+    def _words(self, buffer: Buffer, offset: Value, octets: int) -> Value:
+        return T.Bind(T.reinterpret(self._codes(buffer, offset, OCTET * octets), dtype=_vector("int64", octets)))
+
+    def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
+        return SMMLA(accumulator, quad, weights)
+
+    def spread(self, bias: Value) -> list[Value]:
+        """The accumulators of two equal positions from a vector of four filters."""
+        return [T.Bind(T.Shuffle([bias], [first, first + 1] * 2)) for first in (0, 2)]
+
+    def regrouped(self, low: Value, high: Value) -> list[Value]:
+        """The four filters of each of two positions from accumulators of filters 0 and 1 and of 2 and 3."""
+        return [T.Bind(T.Shuffle([low, high], [first, first + 1, first + 4, first + 5])) for first in (0, 2)]
+
+
+def position_pairs(offsets: Sequence[int]) -> list[tuple[int, int]]:
+    """Positions two by two, the last perhaps twice."""
+    return list(zip(offsets[::2], [*offsets[1::2], offsets[-1]], strict=False))
 
 
 class WidenedLanes(_NeonVectors):

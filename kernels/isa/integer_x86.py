@@ -14,7 +14,7 @@ from tapdot.kernels.isa.integer import IntegerVectors, Value
 from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 
 SIGN_BITS = -0x7F7F7F80
-"""0x80 in each of four bytes: turns signed codes into unsigned ones 128 higher, and back."""
+"""0x80 in each of four bytes: turns signed codes into unsigned ones 128 higher, and back, by exclusive or."""
 
 
 class _X86Vectors(IntegerVectors):
@@ -26,14 +26,17 @@ class _X86Vectors(IntegerVectors):
 
     multiplier_rows = 2
     shift_rows = 3
+    shifts_ahead = True
 
     def operand_offset(self, stored_dtype: str) -> int:
         return 128 if stored_dtype == "int8" else 0
 
     def _quad(self, buffer: Buffer, offset: Value) -> Value:
-        """A quad of unsigned codes in every lane."""
-        quad = T.Bind(T.broadcast(T.reinterpret(buffer[T.ramp(offset, 1, 4)], dtype="int32"), self.lanes))
-        return T.Bind(quad ^ self.number(SIGN_BITS)) if buffer.dtype == "int8" else quad
+        """A quad of unsigned codes in every lane. LLVM loops for ever over a sign turned after the broadcast."""
+        quad = T.reinterpret(buffer[T.ramp(offset, 1, 4)], dtype="int32")
+        if buffer.dtype == "int8":
+            quad = T.Bind(quad ^ T.int32(SIGN_BITS))
+        return T.Bind(T.reinterpret(T.broadcast(quad, self.lanes), dtype=f"uint8x{4 * self.lanes}"))
 
     @abstractmethod
     def weights(self, buffer: Buffer, offset: Value) -> Any: ...
@@ -54,6 +57,12 @@ class _X86Vectors(IntegerVectors):
 
     def unpack_shifts(self, packed: np.ndarray) -> np.ndarray:
         return packed[:, 2] + 32 - packed[:, 0]
+
+    def any(self, values: Sequence[Value]) -> Value:
+        together = values[0]
+        for value in values[1:]:
+            together = together | value
+        return intrinsic(f"llvm.vector.reduce.or.v{self.lanes}i32", "int32", together) != 0
 
     def dyadic(self, x: Value, multiplier: Sequence[Value], shift: Sequence[Value]) -> Value:
         lanes, wide = self.lanes, f"int64x{self.lanes // 2}"
@@ -114,8 +123,7 @@ class DotProducts(_X86Vectors):
 
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
         name = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512")
-        codes = T.reinterpret(quad, dtype=f"uint8x{4 * self.lanes}")
-        return T.call_llvm_pure_intrin(name, accumulator, codes, weights, dtype=self.vector)
+        return T.call_llvm_pure_intrin(name, accumulator, quad, weights, dtype=self.vector)
 
 
 class WidenedProducts(_X86Vectors):

@@ -9,11 +9,12 @@ The meaning, in numpy, for ``blocks`` of stored codes ``[4, 16]``::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from tapdot.kernels.emit import argument, load
 from tapdot.kernels.isa.integer import IntegerVectors, Value, integer_vectors
 from tapdot.kernels.isa.integer_generic import WrittenOut
 from tapdot.kernels.isa.integer_neon import WidenedLanes
@@ -28,8 +29,8 @@ TAPS = 4
 class TapGather:
     """Emits gathers on one target.
 
-    ``table``: the index of the one instruction that interleaves a whole block, ``vpermb``, as an array that the kernel takes as an
-    argument: a constant one LLVM would turn into eleven other shuffles. None where there is no such instruction.
+    ``table``: the index of the one instruction that interleaves a whole block, ``vpermb``, as an array that the kernel takes as
+    an argument: a constant one LLVM would turn into eleven other shuffles. None where there is no such instruction.
 
     ``separate``: without dot products nothing is interleaved; an operand is a list of four, one a tap, and so are weights.
     """
@@ -40,9 +41,21 @@ class TapGather:
         self.separate = isinstance(self.vectors, WrittenOut | WidenedLanes)
         self._index: Value = None
 
-    def load_table(self, buffer: Buffer) -> None:
-        """Reads the table, once for all gathers."""
-        self._index = T.Bind(buffer[T.ramp(0, 1, BLOCK * TAPS)])
+    def declare_table(self) -> Callable[[], None]:
+        """Declares the table as an argument, where there is one; the function returned reads it, once for all gathers."""
+        if self.table is None:
+            return lambda: None
+        buffer = argument("table", self.table.size, "uint8")
+
+        def load_table() -> None:
+            self._index = load(buffer, 0, BLOCK * TAPS)
+
+        return load_table
+
+    @property
+    def tables(self) -> list[np.ndarray]:
+        """The packed arrays of the gathers: the table, or none."""
+        return [] if self.table is None else [self.table]
 
     def gather(self, buffer: Buffer, offsets: Sequence[Value], consecutive: bool, first: int, count: int) -> list[Any]:
         """``count`` operands of a dot, for the vectors of channels from ``first`` on of the blocks at four ``offsets``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,16 @@ def emulated_cpu(target: Target) -> str:
     return EMULATED_CPUS.get(name, name)
 
 
-def call(
-    function: PrimFunc, target: Target, inputs: Sequence[np.ndarray], results: Sequence[tuple[tuple[int, ...], str]]
-) -> InstructionCount:
-    """Calls a function named ``kernel`` with flat inputs, then results (shape, dtype) whose memory is dirty: what it wrote."""
+def is_emulated(target: Target) -> bool:
+    """Whether code for a target runs on another architecture than this machine's."""
+    return target.architecture == "aarch64" != platform.machine()
+
+
+def call(function: PrimFunc, target: Target, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> InstructionCount:
+    """Calls a function named ``kernel`` with flat inputs, then results, whose memory holds what is given: what it left there."""
     with tempfile.TemporaryDirectory() as folder:
         part, library = Path(folder) / "kernel.o", Path(folder) / "kernel.so"
         part.write_bytes(object_code({"kernel": function}, target.llvm()))
         library.write_bytes(link([part], target))
-        arguments = [Argument.read(array) for array in inputs]
-        return count_call(library, "kernel", [*arguments, *(Argument.write(*result) for result in results)], emulated_cpu(target))
+        arguments = [*map(Argument.read, inputs), *map(Argument.update, results)]
+        return count_call(library, "kernel", arguments, emulated_cpu(target))

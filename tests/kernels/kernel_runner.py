@@ -1,4 +1,4 @@
-"""Runs one kernel on this machine the way a package would, and checks what every kernel owes.
+"""Runs one kernel on this machine, or an emulated one, the way a package would, and checks what every kernel owes.
 
 Packed constants unpack exactly, every byte of the result is written, the halo of the result is the layout's zero, and lanes that
 are no channels may hold anything in the operands.
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from emulated_runner import call, is_emulated
 
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.layout import Layout
@@ -79,13 +80,17 @@ def run(
         for x, operand in zip(inputs, workload.inputs, strict=True)
         if operand is not None and not operand.constant and x is not None
     ]
-    module = build({"kernel": family.build(workload, config, target, "kernel")}, target.llvm())
+    kernel = family.build(workload, config, target, "kernel")
+    module = None if is_emulated(target) else build({"kernel": kernel}, target.llvm())
     found = []
     for dirt in (DIRTY, OTHER_DIRT):
         results = [
-            np.full(operand.elements * np.dtype(operand.dtype).itemsize, dirt, np.uint8).view(operand.stored_dtype)
+            np.full(operand.elements * np.dtype(operand.stored_dtype).itemsize, dirt, np.uint8).view(operand.stored_dtype)
             for operand in workload.outputs
         ]
+        if module is None:
+            found.append(call(kernel, target, [*packed, *variables], results).outputs[0])
+            continue
         tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in (*packed, *variables, *results)]
         module["kernel"](*tensors)
         found.append(tensors[-len(results)].numpy())

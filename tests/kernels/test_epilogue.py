@@ -44,6 +44,7 @@ EXPRESSIONS = [
     "Shrink(acc, bias=0.25, lambd=0.75)",
     "ThresholdedRelu(acc, alpha=0.3)",
     "Gelu(acc, approximate='tanh')",
+    "FakeQuantize(acc, dtype='int8', high=9, low=-16, scale=0.25, zero_point=2)",
     "Relu(Add(acc, r0))",
     "Mul(acc, Sigmoid(acc))",
     "Add(Mul(Sigmoid(Add(acc, r0)), Add(acc, r0)), r1)",
@@ -94,11 +95,20 @@ def test_nan_survives_maxima_and_minima(text: str, target: str) -> None:
     assert np.isnan(got[::2]).all() and not np.isnan(got[1::2]).any()
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_no_number_is_zero_once_quantized(target: str) -> None:
+    x = np.full(COUNT, np.nan, np.float32)
+    x[1::2] = np.inf
+    got = run("FakeQuantize(acc, dtype='uint8', high=255, low=0, scale=0.5, zero_point=5)", target, x)
+    assert (got[::2] == 0).all() and (got[1::2] == 125).all()
+
+
 def test_every_float_operator_of_the_table_is_supported() -> None:
     """What has no place in a float epilogue: logic, bits, and results that are no numbers."""
     others = {
         "And", "Or", "Xor", "Not", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift", "Equal", "Less",
         "LessOrEqual", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Where", "Mod", "Elementwise",
+        "Quantize", "Dequantize", "Widen", "Dyadic", "Reals", "Narrow", "Lookup",
     }  # fmt: skip
     elementwise = {name for name, entry in registered().items() if entry.elementwise}
     assert elementwise - others == epilogue.supported_operators()

@@ -50,7 +50,7 @@ def from_table(
     return [value.numpy() for value in (result if isinstance(result, tuple) else (result,))]
 
 
-BY_TABLE = ("LRN", "OneHot", "ConvTranspose", "Pad")
+BY_TABLE = ("LRN", "OneHot", "ConvTranspose", "Pad", "DequantizeLinear")
 
 
 def workload_of(
@@ -232,6 +232,21 @@ case("AveragePool", floats(1, 2, 5, 6, 7), kernel_shape=[2, 2, 2], strides=[2, 2
 case("LpPool", X, kernel_shape=[3, 2], strides=[2, 2], p=2)
 case("GlobalAveragePool", X)
 case("GlobalMaxPool", floats(2, 3, 40, 7))
+# Codes that only move, or of which the largest counts
+Q = GENERATOR.integers(-128, 128, (2, 3, 5, 7)).astype(np.int8)
+case("MaxPool", Q, kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1])
+case("Pad", Q.view(np.uint8), i64(0, 0, 1, 2, 0, 0, 3, 1), np.array(7, np.uint8), static=[1, 2])
+case("Concat", Q, Q, axis=1)
+case("Transpose", Q, perm=[0, 2, 3, 1])
+case("Slice", Q, i64(1, -1), i64(5, -8), i64(2, 3), i64(2, -2), static=[1, 2, 3, 4])
+case("Split", Q, i64(1, 2), static=[1], outputs=2, axis=1)
+case("Reshape", Q, i64(2, 15, 7), static=[1])
+case("Resize", Q, None, np.array([1, 1, 2, 1.5], np.float32), static=[2], mode="nearest", nearest_mode="floor")
+# Quantization as ONNX has it
+case("QuantizeLinear", X * 40, np.array(0.25, np.float32), np.array(-3, np.int8), constant=[1, 2])
+case("QuantizeLinear", X * 40, np.abs(floats(3)) + 0.1, GENERATOR.integers(0, 255, 3).astype(np.uint8), constant=[1, 2], axis=1)
+case("DequantizeLinear", Q, np.array(0.25, np.float32), np.array(-3, np.int8), constant=[1, 2])
+case("DequantizeLinear", Q, np.abs(floats(7)), GENERATOR.integers(-9, 9, 7).astype(np.int8), constant=[1, 2], axis=-1)
 # Resize
 for _attributes in (
     {"mode": "nearest"},
@@ -298,6 +313,91 @@ def test_the_fused_dialect_runs() -> None:
     expected = from_table("Elementwise", [x, floats(7)], [], chain)
     workload = workload_of("Elementwise", [x, floats(7)], [], [], expected, chain)
     assert FAMILY.serves(workload, find_target("host"))
+
+
+def codes(*shape: int) -> np.ndarray:
+    return GENERATOR.integers(-128, 128, shape).astype(np.int8)
+
+
+def pair(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Multipliers and shifts, one a channel, from the smallest to the largest."""
+    multipliers = GENERATOR.integers(2**30, 2**31, (1, count, 1, 1)).astype(np.int32)
+    multipliers[0, 0], multipliers[0, -1] = 2**30, 2**31 - 1
+    return multipliers, np.linspace(30, 62, count).astype(np.int32).reshape(1, count, 1, 1)
+
+
+NARROW = "Narrow({}, zero_point=-5, low=-90, high=120, dtype='int8')"
+WINDOWS: dict[str, Any] = {"strides": (2, 1), "pads": (1, 0, 1, 2)}
+INTEGER_CASES: dict[str, tuple[str, list[Any], list[int], dict[str, Any]]] = {
+    "QConv": (
+        "QConv",
+        [codes(2, 6, 7, 6), codes(8, 3, 3, 3), GENERATOR.integers(-9999, 9999, 8).astype(np.int32), *pair(8), codes(2, 8, 4, 6)],
+        [1, 2, 3, 4],
+        {
+            **WINDOWS,
+            "dilations": (1, 1),
+            "group": 2,
+            "zero_point": -128,
+            "epilogue": NARROW.format(
+                "Add(Dyadic(acc, r0, r1), Dyadic(Widen(r2, zero_point=4), multiplier=1518500250, shift=31))"
+            ),
+        },
+    ),
+    "QGemm": (
+        "QGemm",
+        [codes(3, 50), codes(50, 7), None, np.abs(floats(1, 7))],
+        [1, 3],
+        {"zero_point": 7, "epilogue": "Reals(acc, r0)"},
+    ),
+    "QSumPool": (
+        "QSumPool",
+        [codes(2, 3, 7, 6).view(np.uint8)],
+        [],
+        {
+            **WINDOWS,
+            "kernel_shape": (3, 2),
+            "zero_point": 255,
+            "epilogue": NARROW.format("Dyadic(acc, multiplier=2000000000, shift=35)"),
+        },
+    ),
+    "QGlobalSum": ("QGlobalSum", [codes(2, 3, 7, 6)], [], {"zero_point": 3}),
+    "table": (
+        "Elementwise",
+        [codes(2, 3, 4), codes(256).view(np.uint8)],
+        [1],
+        {"expression": "Lookup(acc, r0)"},
+    ),
+    "literals": (
+        "Elementwise",
+        [codes(2, 3, 4)],
+        [],
+        {"expression": NARROW.format("Max(Add(Mul(Widen(acc, zero_point=3), 17.0), -40.0), 0.0)")},
+    ),
+    "Quantize": (
+        "Quantize",
+        [np.concatenate([X.reshape(-1) * 100, [np.nan, np.inf, -np.inf, 0.5, 1.5, 2.5]]).astype(np.float32)],
+        [],
+        {"scale": 1.0, "zero_point": 3, "low": -128, "high": 127, "dtype": "int8"},
+    ),
+    "Dequantize": ("Dequantize", [Q], [], {"scale": 0.3, "zero_point": -7}),
+    "FakeQuantize": (
+        "FakeQuantize",
+        [X],
+        [],
+        {"scale": 0.03, "zero_point": 3, "low": 0, "high": 100, "dtype": "uint8"},
+    ),
+}
+
+
+@pytest.mark.parametrize("target", ["host", "generic-x86-64"])
+@pytest.mark.parametrize("name", INTEGER_CASES)
+def test_the_integer_dialect_runs_bit_for_bit(name: str, target: str) -> None:
+    op, arrays, constant, attributes = INTEGER_CASES[name]
+    expected = from_table(op, arrays, [], attributes)
+    workload = workload_of(op, arrays, [], constant, expected, attributes)
+    got = run(workload, arrays, target)[0]
+    assert got.dtype == expected[0].dtype
+    np.testing.assert_array_equal(got, expected[0])
 
 
 def test_what_cannot_be_built_is_refused_with_the_reason() -> None:

@@ -4,8 +4,7 @@ from integer_cases import RESIDUAL, TABLE, TARGETS, check, integer_convolution, 
 from kernel_runner import assert_links_alone
 
 from tapdot.kernels.integer_convolution import IntegerConvolution
-from tapdot.kernels.integer_convolution_plan import fits
-from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.integer_convolution_plan import QuadGeometry
 from tapdot.kernels.register_tile import Tile
 from tapdot.kernels.target import find_target
 from tapdot.kernels.workload import Workload
@@ -92,7 +91,7 @@ def test_default_tiles_fit_in_registers():
             work = integer_convolution(target, (1, channels, size, size), channels)
             config = IntegerConvolution().default_config(work, target)
             tile = Tile(config["vectors"], config["rows"], config["columns"])
-            assert tile == Tile(1, 1, 1) or fits(integer_vectors(target.isa), tile)
+            assert tile == Tile(1, 1, 1) or QuadGeometry(work, target.isa).fits(tile)
 
 
 def test_refuses_what_it_cannot_compute():

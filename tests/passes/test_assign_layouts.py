@@ -16,6 +16,7 @@ from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import find_target
 from tapdot.passes.assign_layouts import AssignLayouts, is_channel_concat
+from tapdot.passes.plan_memory import plan_memory
 from tapdot.passes.recipes import recipe
 
 quick = settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -134,3 +135,121 @@ def test_every_kernel_reads_what_it_can_and_the_answer_stays(target: str, graph:
 def _dense(model: Graph, name: str) -> bool:
     kind = model.type(name)
     return kind.layout is None or kind.layout.is_dense_order(kind.shape)
+
+
+# -- codes -------------------------------------------------------------------------------------------------------------------
+
+
+def integer_convolution(value: str, source: str, channels: tuple[int, int], size: int, zero_point: int = 0, pad: int = 1) -> str:
+    """Lines for a convolution of uint8 codes."""
+    kernel = 2 * pad + 1
+    epilogue = "Narrow(Dyadic(acc, multiplier=1500000000, shift=40), zero_point=0, low=0, high=255, dtype='uint8')"
+    return (
+        f"constant %{value}.w: int8[{channels[1]},{channels[0]},{kernel},{kernel}]\n"
+        f"%{value}: uint8[1,{channels[1]},{size},{size}] = QConv(%{source}, %{value}.w) {{dilations=[1, 1], "
+        f'epilogue="{epilogue}", pads=[{pad}, {pad}, {pad}, {pad}], strides=[1, 1], zero_point={zero_point}}}\n'
+    )
+
+
+CODES = "input %x: uint8[1,16,8,8]"
+SIGNED = "cortex-a76"
+
+
+@pytest.fixture
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution of codes that reads and writes blocks of 16, whatever kernels there are by now."""
+    from tapdot.kernels.fallback import Fallback
+    from tapdot.kernels.family import Port, Ports
+    from tapdot.passes import assign_layouts
+
+    class Blocks(Fallback):
+        def ports(self, workload, target):  # type: ignore[no-untyped-def]
+            pads = workload["pads"]
+            return Ports((Port((16,), Halo(*pads)), None), (Port((16,)),))
+
+    def choose(workload, target):  # type: ignore[no-untyped-def]
+        return Blocks() if workload.op == "QConv" else select(workload, target)
+
+    monkeypatch.setattr(assign_layouts, "select", choose)
+
+
+@pytest.mark.usefixtures("in_blocks")
+@pytest.mark.parametrize(("target", "offset"), [(SIXTEEN_LANES, 0), (SIGNED, -128)])
+def test_codes_are_stored_with_the_sign_of_the_targets_dot_product(target: str, offset: int) -> None:
+    model = physical(
+        network(CODES, integer_convolution("a", "x", (16, 16), 8), integer_convolution("b", "a", (16, 16), 8, 7), "return %b"),
+        target,
+    )
+    assert model.type("a").layout == Layout(16, Halo(1, 1, 1, 1), zero=7 + offset, code_offset=offset)
+    (copy,) = [name for name in copies(model) if name.startswith("x.")]
+    assert model.type(copy).layout == Layout(16, Halo(1, 1, 1, 1), zero=offset, code_offset=offset)
+    (result,) = model.outputs
+    assert model.type(result).layout is None  # (1)
+
+
+@pytest.mark.usefixtures("in_blocks")
+def test_readers_of_a_halo_agree_on_the_code_of_zero_or_get_a_copy() -> None:
+    model = physical(
+        network(
+            CODES,
+            integer_convolution("a", "x", (16, 16), 8),
+            integer_convolution("b", "a", (16, 16), 8, 7),
+            integer_convolution("c", "a", (16, 16), 8, 9),
+            integer_convolution("d", "a", (16, 16), 8, 200, pad=0),
+            "return %b, %c, %d",
+        )
+    )
+    layouts = [model.type(name).layout for name in ("a", *(name for name in copies(model) if name.startswith("a.")))]
+    assert sorted(layout.zero for layout in layouts if layout) == [7, 9]  # a reader without a halo takes either
+
+
+@pytest.mark.usefixtures("in_blocks")
+def test_codes_that_only_views_read_are_not_shifted() -> None:
+    """A signed target, and nothing that would want signed codes."""
+    pooled = (
+        '%g: uint8[1,16,1,1] = QGlobalSum(%a) {epilogue="Narrow(Dyadic(acc, multiplier=1500000000, shift=38), zero_point=0, '
+        "low=0, high=255, dtype='uint8')\", zero_point=0}"
+    )
+    model = physical(
+        network(
+            CODES,
+            integer_convolution("a", "x", (16, 16), 8),
+            pooled,
+            "%f: uint8[1,16] = Flatten(%g) {axis=1}",
+            "return %f",
+        ),
+        SIGNED,
+    )
+    layout = model.type("g").layout
+    assert layout is None or layout.code_offset == 0
+    assert not [name for name in copies(model) if name.startswith("g.")]
+
+
+@pytest.mark.usefixtures("in_blocks")
+@pytest.mark.parametrize("target", [SIXTEEN_LANES, FOUR_LANES])
+@pytest.mark.parametrize(("channels", "shared"), [((16, 32, 8), True), ((8, 16, 16), False)])
+def test_branches_of_codes_share_blocks_of_sixteen_everywhere(target: str, channels: tuple[int, ...], shared: bool) -> None:
+    total = sum(channels)
+    branches = [integer_convolution(f"b{index}", "x", (16, count), 8) for index, count in enumerate(channels)]
+    names = ", ".join(f"%b{index}" for index in range(len(channels)))
+    lines = (
+        *branches,
+        f"%all: uint8[1,{total},8,8] = Concat({names}) {{axis=1}}",
+        integer_convolution("y", "all", (total, 16), 8, 5),
+    )
+    model = physical(network(CODES, *lines, "return %y"), target)
+    (concat,) = [node for node in model.nodes if node.op == "Concat"]
+    assert (len({model.type(name).layout for name in (*concat.inputs, concat.output)}) == 1) == shared
+    vanished = plan_memory(model).vanished
+    assert ("all" in vanished) == shared
+
+
+def test_quantize_writes_what_its_reader_wants() -> None:
+    """The image's copy, its border and its interleaving are part of the edge."""
+    text = (
+        'input %i: float32[1,3,8,8]\n%x: uint8[1,3,8,8] = Quantize(%i) {dtype="uint8", high=255, low=0, scale=0.1}\n'
+        "%y: float32[1,3,8,8] = Dequantize(%x) {scale=0.1}\nreturn %y"
+    )
+    model = physical(text)
+    assert not copies(model)
+    assert model.type("x").layout == Layout(4)

@@ -1,0 +1,129 @@
+"""Bias correction: means of channels come back, layer behind layer, and what it leaves alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.passes.before_and_after import graph
+from tests.small_networks import INPUT_SHAPE, small_network
+
+from tapdot.compiler.errors import GraphError, TapdotError
+from tapdot.compiler.graph import Graph
+from tapdot.compiler.interpreter import interpret
+from tapdot.compiler.pipeline import Notes, Phase, run
+from tapdot.kernels import numerics
+from tapdot.passes.calibrate import Calibrate
+from tapdot.passes.correct_bias import BiasCorrection
+from tapdot.passes.fold_batch_norm import FoldBatchNorm
+from tapdot.passes.fuse import Fuse
+from tapdot.passes.recipes import clean_up
+
+IMAGES = (np.random.default_rng(1).standard_normal((8, *INPUT_SHAPE[1:])) + 0.5).astype(np.float32)
+BITS = 3
+
+
+def calibrated(model: Graph | None = None) -> Graph:
+    folded = run(model or small_network(), (clean_up(), Phase("fold", (FoldBatchNorm(),)))).graph
+    return Calibrate(IMAGES)(folded)
+
+
+def quantized_weights(model: Graph) -> Graph:
+    """The model with the weights that codes of few bits give back."""
+    constants = dict(model.constants)
+    for node in model.nodes:
+        if node.op in ("Conv", "Gemm"):
+            weight, axis = constants[node.inputs[1]], 0 if node.op == "Conv" else 1
+            scales = numerics.weight_scales(weight, BITS, axis)
+            along = scales.reshape([-1 if place == axis else 1 for place in range(weight.ndim)])
+            constants[node.inputs[1]] = (numerics.weight_codes(weight, scales, BITS, axis) * along).astype(np.float32)
+    return model.replace(constants=constants)
+
+
+def float_again(model: Graph) -> Graph:
+    """The model without simulated codes."""
+    nodes, names = [], {}
+    for node in model.nodes:
+        if node.op == "FakeQuantize":
+            names[node.output] = names.get(node.inputs[0], node.inputs[0])
+        else:
+            changed = tuple(names.get(name, name) for name in node.inputs)
+            nodes.append(type(node)(node.op, changed, node.outputs, node.attributes, node.name))
+    return model.replace(nodes=tuple(nodes), outputs=tuple(names.get(name, name) for name in model.outputs))
+
+
+def means(model: Graph, names: list[str], images: np.ndarray = IMAGES) -> dict[str, np.ndarray]:
+    """Mean of each channel over the samples."""
+    total: dict[str, np.ndarray] = {}
+    for image in images:
+        with torch.no_grad():
+            values = interpret(model, {"image": torch.from_numpy(image[None])}, keep=names)
+        for name in names:
+            value = values[name].double().numpy()
+            total[name] = total.get(name, 0) + value.reshape(value.shape[1], -1).mean(1) / len(images)
+    return total
+
+
+def test_means_come_back_in_every_layer() -> None:
+    before = calibrated()
+    notes = Notes()
+    after = BiasCorrection(IMAGES, bits=BITS).run(before, notes).verify()
+    names = [node.output for node in before.nodes if node.op in ("Conv", "Gemm")]
+    wanted = means(float_again(before), names)
+    off, corrected = means(quantized_weights(before), names), means(quantized_weights(after), names)
+    for name in names:
+        assert np.abs(off[name] - wanted[name]).max() > 0.005
+        np.testing.assert_allclose(corrected[name], wanted[name], atol=2e-5)
+    assert len(notes.lines) == 1
+    assert notes.lines[0].startswith("3 biases were corrected over 8 samples, by ")
+
+
+def test_one_layer_by_hand() -> None:
+    text = """
+        input %x: float32[1,1,1,2]
+        constant %w: float32[1,1,1,1] = [1.0]
+        constant %v: float32[2,1,1,1] = [1.0, 0.9]
+        constant %b: float32[2] = [5.0, 7.0]
+        %r: float32[1,1,1,2] = Relu(%x)
+        %c: float32[1,2,1,2] = Conv(%r, %v, %b) {strides=[1, 1], pads=[0, 0, 0, 0], dilations=[1, 1], group=1}
+        return %c"""
+    model = Calibrate(np.array([[[[2.55, 0.0]]]], np.float32), method="minmax")(graph(text))
+    after = BiasCorrection(np.array([[[[2.55, 0.0]]]], np.float32), bits=8)(model)
+    np.testing.assert_allclose(after.constants[after.nodes[-1].inputs[2]], [5.0, 7.0], atol=1e-6)
+    narrow = text.replace("float32[2,1,1,1] = [1.0, 0.9]", "float32[2,2,1,1] = [1.0, 0.7, 1.0, 0.2]")
+    narrow = narrow.replace("[1,1,1,2]", "[1,2,1,2]")
+    model = Calibrate(np.array([[[[2.55, 0.0]], [[1.0, 1.0]]]], np.float32), method="minmax")(graph(narrow))
+    after = BiasCorrection(np.array([[[[2.55, 0.0]], [[1.0, 1.0]]]], np.float32), bits=2)(model)
+    # 2 bits: codes -1, 0, 1; 0.7 becomes 1 and 0.2 becomes 0, and the mean of that input channel is 1
+    np.testing.assert_allclose(after.constants[after.nodes[-1].inputs[2]], [5.0 - 0.3, 7.0 + 0.2], atol=1e-3)
+
+
+def test_samples_nobody_saw_gain_too() -> None:
+    before = calibrated()
+    after = BiasCorrection(IMAGES, bits=BITS)(before)
+    others = (np.random.default_rng(9).standard_normal((8, *INPUT_SHAPE[1:])) + 0.5).astype(np.float32)
+    (name,) = before.outputs
+    wanted = means(float_again(before), [name], others)[name]
+    errors = [np.abs(means(quantized_weights(model), [name], others)[name] - wanted).sum() for model in (before, after)]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_the_split_into_batches_changes_nothing() -> None:
+    before = calibrated()
+    once = BiasCorrection(IMAGES, bits=BITS)(before)
+    again = BiasCorrection([IMAGES[:3], IMAGES[3:]], bits=BITS)(before)
+    for name, array in once.constants.items():
+        np.testing.assert_array_equal(array, again.constants[name])
+
+
+def test_a_limit_of_samples() -> None:
+    notes = Notes()
+    BiasCorrection(IMAGES, samples=2).run(calibrated(), notes)
+    assert "over 2 samples" in notes.lines[0]
+
+
+def test_after_calibration_and_before_fusing() -> None:
+    with pytest.raises(GraphError, match="requires scales of activations"):
+        run(FoldBatchNorm()(small_network()), (Phase("p", (BiasCorrection(IMAGES),)),))
+    with pytest.raises(TapdotError, match="after calibrate and before fuse"):
+        BiasCorrection(IMAGES)(Fuse()(calibrated()))

@@ -1,0 +1,76 @@
+"""Samples in the graph's own batch size, from every form of data, and what bad ones are told."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from tests.passes.before_and_after import graph
+
+from tapdot.compiler.errors import InputError
+from tapdot.passes.samples import Feed, feeds
+
+ONE = graph("input %x: float32[2,3]\n %y: float32[2,3] = Relu(%x)\n return %y")
+TWO = graph("input %x: float32[2,3]\n input %i: int64[2]\n %y: float32[2,3] = Relu(%x)\n return %y, %i")
+MIXED = graph("input %x: float32[2,3]\n input %z: float32[1,3]\n %y: float32[2,3] = Add(%x, %z)\n return %y")
+X = np.arange(15, dtype=np.float32).reshape(5, 3)
+
+
+def rows(found: list[Feed]) -> np.ndarray:
+    return np.concatenate([feed.rows(feed.inputs["x"]).numpy() for feed in found])
+
+
+@pytest.mark.parametrize("data", [X, [X[:1], X[1:]], [{"x": X[:4]}, {"x": X[4:]}], [{"x": X}]])
+def test_samples_come_in_batches_of_the_graph(data: object) -> None:
+    found = list(feeds(ONE, data))
+    assert [feed.count for feed in found] == [2, 2, 1]
+    assert all(feed.inputs["x"].shape == (2, 3) for feed in found)
+    np.testing.assert_array_equal(rows(found), X)
+
+
+def test_a_limit() -> None:
+    np.testing.assert_array_equal(rows(list(feeds(ONE, X, 3))), X[:3])
+    np.testing.assert_array_equal(rows(list(feeds(ONE, [{"x": X}], 3))), X[:3])
+
+
+def test_several_inputs_keep_their_types() -> None:
+    found = list(feeds(TWO, [{"x": X, "i": np.arange(5)}]))
+    assert [feed.inputs["i"].tolist() for feed in found] == [[0, 1], [2, 3], [4, 4]]
+    assert found[0].inputs["i"].dtype == torch.int64
+
+
+def test_a_value_without_samples_along_axis_0_is_one_row() -> None:
+    assert Feed({}, 1, 2).rows(torch.zeros(4, 3)).shape == (1, 12)
+
+
+BROKEN = X.copy()
+BROKEN[3, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([{"x": np.zeros((2, 4))}], "Expected batch 0 of the data to hold samples of [3] for input 'x', found an array"),
+        ([{"y": X}], "Expected an array for input 'x' in batch 0 of the data, found y"),
+        ([{"x": BROKEN}], "Sample 3 of the data holds NaN in input 'x'"),
+        ([{"x": X[:0]}], "holds no samples"),
+        (X[:0], "holds no samples"),
+        ([], "holds no samples"),
+        (np.full((1, 3), np.inf, np.float32), "holds an infinity"),
+        (np.zeros((2, 4), np.float32), "Expected samples of [3]"),
+    ],
+)
+def test_bad_data_is_told_where(data: object, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        list(feeds(ONE, data))
+
+
+def test_inputs_must_agree_on_samples() -> None:
+    with pytest.raises(InputError, match="as many samples for every input in batch 0"):
+        list(feeds(TWO, [{"x": X, "i": np.arange(4)}]))
+    with pytest.raises(InputError, match="count samples along axis 0"):
+        list(feeds(MIXED, [{"x": X, "z": X}]))
+    with pytest.raises(InputError, match="one input"):
+        list(feeds(TWO, X))
