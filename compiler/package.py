@@ -8,12 +8,14 @@ weights.bin    arrays packed for the kernels, each on a 64-byte boundary; stored
 kernels.so     machine code only
 graph.txt      the graph the kernels were made from, with layouts; its weights come back through each family's exact unpack
 constants.npz  constants of that graph that are no kernel's weights (no pickles)
-manifest.json  format and tool versions, target, the program, every other entry's size and sha256
+manifest.json  format and tool versions, target, the program, who computes in which precision and how far from the float
+               network, every other entry's size and sha256
 ============== ==========================================================================================================
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import io
@@ -32,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tapdot.compiler.coverage import Coverage
 from tapdot.compiler.errors import PackageError, TapdotError
 from tapdot.compiler.files import replacing
 from tapdot.compiler.graph import Graph
@@ -88,6 +91,18 @@ class FileRange:
     sha256: str
 
 
+@dataclass(frozen=True)
+class TensorGap:
+    """An integer tensor against the float network's, measured on calibration samples at compile time."""
+
+    value: str
+    node: str
+    """The node that makes it."""
+    op: str
+    decibels: float | None
+    """Its ratio of signal to quantization noise; None where nothing differs."""
+
+
 class Package:
     """A compiled model on disk. ``Package.load`` checks all of it; what it holds is read when asked for."""
 
@@ -129,6 +144,17 @@ class Package:
     def import_notes(self) -> tuple[str, ...]:
         """What the import decided for the user: that an open batch dimension became 1, say."""
         return tuple(self.manifest.get("import_notes", ()))
+
+    @cached_property
+    def coverage(self) -> Coverage | None:
+        """Who computes in which precision; None in a package of an older tapdot."""
+        stored = self.manifest.get("coverage")
+        return None if stored is None else Coverage.from_json(stored)
+
+    @property
+    def numeric_gap(self) -> tuple[TensorGap, ...]:
+        """How far each integer tensor is from the float network's, worst first; empty where it was not measured."""
+        return tuple(TensorGap(**found) for found in self.manifest.get("numeric_gap", ()))
 
     @property
     def weights(self) -> FileRange:
@@ -214,7 +240,7 @@ class Package:
                 _check_entries(path, archive, package.manifest["entries"])
             if package.program.weights_bytes != package.weights.size:
                 raise ValueError("the program and the weights are not of one package")
-            _ = package.target
+            _ = package.target, package.coverage, package.numeric_gap
             return package
         except FileNotFoundError as error:
             raise PackageError(f"There is no package at {path}. Make one with: tapdot compile MODEL -o {path}") from error
@@ -235,6 +261,8 @@ class Package:
         recipe: str,
         notes: Iterable[str] = (),
         import_notes: Iterable[str] = (),
+        coverage: Coverage | None = None,
+        numeric_gap: Iterable[TensorGap] = (),
     ) -> Package:
         """Writes a lowered model to a temporary file that lives as long as the package, or until ``save``."""
         temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
@@ -255,6 +283,8 @@ class Package:
                     "target": target.json(),
                     "import_notes": list(import_notes),
                     "notes": list(notes),
+                    "coverage": None if coverage is None else coverage.json(),
+                    "numeric_gap": [dataclasses.asdict(gap) for gap in numeric_gap],
                     "entries": entries,
                     "program": lowered.program.json(),
                 }
@@ -340,4 +370,4 @@ def load(path: str | os.PathLike[str]) -> Package:
     return Package.load(path)
 
 
-__all__ = ["FORMAT", "WEIGHTS", "FileRange", "Package", "load"]
+__all__ = ["FORMAT", "WEIGHTS", "FileRange", "Package", "TensorGap", "load"]

@@ -187,9 +187,7 @@ def run(
     return Outcome(graph, tuple(records), after)
 
 
-def _apply(
-    step: Pass, phase: Phase, graph: Graph, reference: _Reference | None, progress: Progress
-) -> tuple[Graph, Record]:
+def _apply(step: Pass, phase: Phase, graph: Graph, reference: _Reference | None, progress: Progress) -> tuple[Graph, Record]:
     for needed in step.requires:
         if (found := needed.violation(graph)) is not None:
             raise GraphError(f"The pass {step.name!r} requires {needed}, but {found}; run the passes that ensure it first.")

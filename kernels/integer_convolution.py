@@ -181,18 +181,17 @@ class Emitter:
 
     def _panel(self, n: Value, first: Value, vectors: int, weight_start: Value, split: Value) -> None:
         """All positions of one panel that fall into one split of the rows."""
-        plan, geometry, lanes = self.plan, self.plan.geometry, self.isa.lanes
+        plan, lanes = self.plan, self.isa.lanes
         self._halo(n, first, vectors, split)
-        for y_start, y_pieces, rows in segments(geometry.height, plan.tile.rows):
-            share = -(-y_pieces // plan.splits)
+        for index, region in enumerate(plan.regions):
+            share = -(-region.y_tiles // plan.splits)
+            tile = Tile(vectors, region.rows, region.columns)
             with loop(share) as y_index:
-                y_piece = split * share + y_index
-                with when(y_piece < y_pieces, share * plan.splits > y_pieces):
-                    for x_start, x_pieces, columns in segments(geometry.width, plan.tile.columns):
-                        with loop(x_pieces) as x_piece:
-                            y, x = y_start + y_piece * rows, x_start + x_piece * columns
-                            ahead = (weight_start + plan.panel_elements(vectors), y_index * x_pieces + x_piece, share * x_pieces)
-                            self._tile(Tile(vectors, rows, columns), n, first * lanes, y, x, weight_start, ahead)
+                y_tile = split * share + y_index
+                with when(y_tile < region.y_tiles, share * plan.splits > region.y_tiles), loop(region.x_tiles) as x_tile:
+                    y, x = region.y + y_tile * region.rows, region.x + x_tile * region.columns
+                    ahead = (weight_start + plan.panel_elements(vectors), y_index * region.x_tiles + x_tile, share * region.x_tiles)
+                    self._tile(tile, n, first * lanes, y, x, weight_start, None if index else ahead)
 
     def _halo(self, n: Value, first: Value, vectors: int, split: Value) -> None:
         """Everything of the panel's planes that is no position, written by the panel that begins them."""
@@ -208,9 +207,9 @@ class Emitter:
                 write_halo(self.y, self.y_layout, output.shape, n, place, output.stored_dtype, BLOCK)
 
     def _tile(
-        self, tile: Tile, n: Value, channel: Value, y: Value, x: Value, weight_start: Value, following: tuple[Value, Value, int]
+        self, tile: Tile, n: Value, channel: Value, y: Value, x: Value, weight_start: Value, following: tuple[Value, Value, int] | None
     ) -> None:
-        """The tile whose first output is ``channel`` at (y, x)."""
+        """The tile whose first output is ``channel`` at (y, x); ``following`` weights are fetched meanwhile (:class:`Prefetch`)."""
         plan, geometry, isa = self.plan, self.plan.geometry, self.isa
         places = [(row, column) for row in range(tile.rows) for column in range(tile.columns)]
         window = geometry.window_start(channel // isa.lanes, plan.tile.vectors)
@@ -235,7 +234,9 @@ class Emitter:
             return self.x_layout.offset(x_shape, n, c // block, row, column) + c % block
 
         iterations = kernel[0] * kernel[1] * (units // step)
-        ahead = Prefetch.plan(following[0], plan.panel_elements(tile.vectors), iterations, *following[1:], LINE_CODES)
+        ahead = None
+        if following is not None:
+            ahead = Prefetch.plan(following[0], plan.panel_elements(tile.vectors), iterations, *following[1:], LINE_CODES)
         offsets = [(row * stride_y * pitch + column * stride_x) * block for row, column in places]
         sums = self._sums(tile, channel, offsets, weight_start, kernel, units, step, input_offset, ahead)
         self.epilogue.emit_tile(self.epilogue.channels(channel, tile.vectors), sums, places, self.y, n, channel, y, x)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from tapdot.kernels.convolution_plan import Geometry
@@ -14,6 +14,7 @@ from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import round_up
 from tapdot.kernels.parallel import row_splits
+from tapdot.kernels.plane_cover import PlaneCover, Region, Shape
 from tapdot.kernels.register_tile import QUAD, Tile, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import T
@@ -27,7 +28,9 @@ RESIDENT_WEIGHT_BYTES = 384 * 1024
 STEP_INSTRUCTIONS = 6
 FINISH_INSTRUCTIONS = 6
 TILE_INSTRUCTIONS = 20
-"""Loop control of a step over channels or a tap; what turns one accumulator into codes; what a tile costs besides."""
+ROW_INSTRUCTIONS = 0.5
+"""Loop control of a step over channels or a tap; what turns one accumulator into codes; what a tile costs besides; addresses of
+a further row of inputs."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class QuadGeometry(Geometry):
         if self.taps_in_row:
             taps, window = self.kernel[0], self.kernel[1] * QUAD
         quads, steps = window // QUAD, -(-window // BLOCK)
-        loads = steps * tile.positions + quads * tile.vectors * vectors.weight_registers / 2
+        side_by_side = self.strides[1] == 1 and not self.taps_in_row  # neighbours come in pairs too
+        inputs = tile.rows * (-(-tile.columns // 2) if side_by_side else tile.columns) + ROW_INSTRUCTIONS * (tile.rows - 1)
+        loads = steps * inputs + quads * tile.vectors * vectors.weight_registers / 2
         dots = quads * tile.accumulators * 2 / vectors.dots_per_cycle
         return taps * (dots + loads + (steps + 1) * STEP_INSTRUCTIONS) + finish_instructions(tile)
 
@@ -127,6 +132,12 @@ class QuadPlan:
     @property
     def window(self) -> int:
         return self.geometry.window(self.tile.vectors)
+
+    @cached_property
+    def regions(self) -> list[Region]:
+        """How tiles cover the output plane, the region that most of them are in first."""
+        cover = plane_cover(self.geometry, self.tile.vectors)
+        return cover.regions((self.tile.rows, self.tile.columns))
 
     def panels(self) -> list[tuple[int, int]]:
         """(first vector, vectors) of every tile along output channels."""
@@ -167,36 +178,36 @@ def space(geometry: QuadGeometry) -> dict[str, list[int]]:
 
 def default_config(geometry: QuadGeometry, cores: int) -> Config:
     """The cheapest tile by the analytic model, with splits that suit the caches."""
-    tile = min(_tiles(geometry), key=lambda candidate: _cost(geometry, candidate))
-    return {
-        "vectors": tile.vectors,
-        "rows": tile.rows,
-        "columns": tile.columns,
-        "splits": _splits(geometry, tile, cores),
-    }
+    candidates = []
+    for vectors in tile_vectors(geometry.isa, geometry.vectors):
+        shapes = tile_shapes(geometry, vectors)
+        cover = plane_cover(geometry, vectors)
+        candidates += [(_cost(geometry, vectors, cover, shape), vectors, *shape) for shape in shapes]
+    _, vectors, rows, columns = min(candidates, default=(0.0, 1, 1, 1))
+    splits = _splits(geometry, Tile(vectors, rows, columns), cores)
+    return {"vectors": vectors, "rows": rows, "columns": columns, "splits": splits}
 
 
-def _tiles(geometry: QuadGeometry) -> Sequence[Tile]:
-    tiles = [
-        Tile(v, rows, columns)
-        for v, rows, columns in product(tile_vectors(geometry.isa, geometry.vectors), range(1, 8), range(1, 29))
-        if rows <= geometry.height and columns <= geometry.width
-    ]
-    fitting = [t for t in tiles if geometry.fits(t) and (t.vectors == 1 or geometry.whole_groups(t.vectors))]
-    return fitting or [Tile(1, 1, 1)]
+def tile_shapes(geometry: QuadGeometry, vectors: int) -> list[Shape]:
+    """Rows and columns of the tiles of so many vectors that stay in registers."""
+    if vectors > 1 and not geometry.whole_groups(vectors):
+        return []
+    shapes = product(range(1, min(7, geometry.height) + 1), range(1, min(28, geometry.width) + 1))
+    return [shape for shape in shapes if geometry.fits(Tile(vectors, *shape))]
 
 
-def _cost(geometry: QuadGeometry, tile: Tile) -> float:
-    """Cycles per quad and tap over the whole layer, remainders included; code size breaks ties."""
-    pieces = [
-        [(count, size) for _, count, size in segments(total, step)]
-        for total, step in ((geometry.vectors, tile.vectors), (geometry.height, tile.rows), (geometry.width, tile.columns))
-    ]
-    cycles = 0.0
-    for (v_count, v), (r_count, r), (c_count, c) in product(*pieces):
-        cycles += v_count * r_count * c_count * geometry.tile_cycles(Tile(v, r, c))
-    variants = len(pieces[0]) * len(pieces[1]) * len(pieces[2])
-    return cycles * (1 + 0.005 * (variants - 1))
+def plane_cover(geometry: QuadGeometry, vectors: int) -> PlaneCover:
+    """Covers of the output plane by tiles of so many vectors."""
+    shapes = tile_shapes(geometry, vectors)
+    return PlaneCover(geometry.height, geometry.width, shapes, lambda shape: geometry.tile_cycles(Tile(vectors, *shape)))
+
+
+def _cost(geometry: QuadGeometry, vectors: int, cover: PlaneCover, shape: Shape) -> float:
+    """Cycles of the whole layer, remainders included; code size breaks ties."""
+    regions = cover.regions(shape)
+    pieces = list(segments(geometry.vectors, vectors))
+    cycles = sum(count * size / vectors for _, count, size in pieces) * cover.cost(regions)
+    return cycles * (1 + 0.005 * (len(pieces) * len(regions) - 1))
 
 
 def _splits(geometry: QuadGeometry, tile: Tile, cores: int) -> int:

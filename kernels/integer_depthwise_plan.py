@@ -175,7 +175,7 @@ HIGHEST_TILE = 7
 """Rows of outputs in a tile at most."""
 
 TILE_DOTS = 170
-"""Dots in the code of a tile at most, counted in instructions, all vectors of a block together: what compiles in reasonable time."""
+"""Dot instructions in the code of a tile at most, those of all vectors of a block together: what compiles in reasonable time."""
 
 WRITTEN_DOTS = 10
 """A window of up to that many dots is written out; taller ones are a loop over their rows."""

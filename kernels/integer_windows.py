@@ -104,10 +104,9 @@ class _Tile:
         self.sums, self.n, self.block, self.first = sums, n, block, first
         self.rows, self.strip, self.starts, self.operands = rows, strip, starts, operands
         self.plan, self.geometry = sums.plan, sums.geometry
-        self.registers = Registers(rows * strip.columns * self.plan.vectors, sums.vectors.lanes, "int32")
-
-    def _index(self, row: int, column: int) -> int:
-        return (row * self.strip.columns + column) * self.plan.vectors
+        size = strip.columns * self.plan.vectors
+        self.registers = [Registers(size, sums.vectors.lanes, "int32") for _ in range(rows)]
+        """The sums of every row: those of all columns for the first vector, then those for the next."""
 
     def load_weights(self, tap_row: Value) -> Weights:
         """The weights of the window's row ``tap_row``; of all rows from there on, where they are written out."""
@@ -152,9 +151,9 @@ class _Tile:
                     self._finish(row, y, x)
 
     def _start(self, row: int) -> None:
-        for column in range(self.strip.columns):
-            for v, start in enumerate(self.starts):
-                self.registers[self._index(row, column) + v] = start
+        for v, start in enumerate(self.starts):
+            for column in range(self.strip.columns):
+                self.registers[row][v * self.strip.columns + column] = start
 
     def _input(self, y: Value, x: Value, input_row: Value) -> Value:
         """Where the patch's first column lies in memory, in one of the rows the patch reads."""
@@ -170,24 +169,22 @@ class _Tile:
             quads = self._gather(gather, start)
             for (row, tap_row), (column, slots) in product(readers, served):
                 for v in range(count):
-                    index, codes, factors = self._index(row, column) + v, quads[v], weights[tap_row, slots][v]
+                    codes, factors = quads[v], weights[tap_row, slots][v]
                     if self.sums.taps.separate:
                         codes, factors = (
                             [tap for tap, slot in zip(taps, slots, strict=True) if slot is not None] for taps in (codes, factors)
                         )
-                    self.registers[index] = vectors.dot(self.registers[index], codes, factors)
+                    index = v * self.strip.columns + column
+                    self.registers[row][index] = vectors.dot(self.registers[row][index], codes, factors)
 
-    def _gather(self, gather: Gather, start: Value) -> list[object]:
+    def _gather(self, gather: Gather, start: Value) -> list[Any]:
         present = next(column for column in gather.columns if column is not None)
         offsets = [start + (present if column is None else column) * BLOCK for column in gather.columns]
         return self.sums.taps.gather(self.sums.x, offsets, gather.start is not None, self.first, self.plan.vectors)
 
     def _finish(self, row: int, y: Value, x: Value) -> None:
         """Stores one row of the tile."""
-        sums, lanes = self.sums, self.sums.vectors.lanes
-        rows = [
-            [T.Bind(self.registers[self._index(row, column) + v]) for v in range(self.plan.vectors)]
-            for column in range(self.strip.columns)
-        ]
-        channel = self.block * BLOCK + self.first * lanes
-        sums.epilogue.emit_run(self.operands, rows, sums.y, self.n, channel, y + row, x)
+        sums = self.sums
+        channel = self.block * BLOCK + self.first * sums.vectors.lanes
+        places = [(0, column) for column in range(self.strip.columns)]
+        sums.epilogue.emit_tile(self.operands, self.registers[row], places, sums.y, self.n, channel, y + row, x)

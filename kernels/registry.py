@@ -15,6 +15,7 @@ from tapdot.kernels.global_pooling import GlobalPooling
 from tapdot.kernels.integer_convolution import IntegerConvolution
 from tapdot.kernels.integer_depthwise import IntegerDepthwise
 from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
+from tapdot.kernels.integer_gemm import IntegerFullyConnected
 from tapdot.kernels.integer_matrix_convolution import IntegerMatrixConvolution
 from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
 from tapdot.kernels.pooling import Pooling
@@ -38,6 +39,7 @@ def families() -> tuple[Family, ...]:
         IntegerConvolution(),
         DenseConvolution(),
         FullyConnected(),
+        IntegerFullyConnected(),
         Pooling(),
         GlobalPooling(),
         IntegerSumPooling(),

@@ -50,6 +50,13 @@ def common_codes(meanings: Sequence[Codes]) -> Codes:
     return Codes(scale, zero_point, int(bounds.min), int(bounds.max), widest.dtype)
 
 
+def within_range(codes: Codes, range_of: Codes) -> Codes:
+    """The codes, bounded to the reals that others span: where a zero point ends the range at zero, this is the ReLU."""
+    ends = (range_of.scale * (end - range_of.zero_point) for end in (range_of.low, range_of.high))
+    low, high = (int(codes.quantize(end)) for end in ends)
+    return replace(codes, low=low, high=high)
+
+
 def with_shared_scales(graph: Graph) -> Graph:
     """Producers that only a Concat reads quantize straight to its scale (the contract), which saves a second rounding."""
     changed: dict[str, Node] = {}
@@ -68,7 +75,8 @@ def with_shared_scales(graph: Graph) -> Graph:
             return
         if (expression := simulated_expression(node)) is not None:
             key = "expression" if node.op == "Elementwise" else "epilogue"
-            wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(codes.attributes.items())))
+            kept = within_range(codes, Codes.of(dict(expression.attributes)))
+            wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(kept.attributes.items())))
             changed[node.name] = node.with_attributes(**{key: str(wanted)})
         elif node.op in MOVES or node.op in POOLS:
             assign(node.inputs[0], codes)

@@ -86,10 +86,9 @@ def distill(
     """``count`` samples, made ``batch`` at a time; the same for the same seed (on one machine and number of threads).
 
     ``graph`` still has its batch norms: run this after cleaning up and before ``fold_batch_norm``. ``steps`` is by default what
-    :data:`EFFORT` allows, at least 8 and at most 100. ``learning_rate`` is a share of the inputs' deviation, by
-    default :data:`LEARNING_RATE` times ``sqrt(steps / 100)``. ``progress`` gets a
-    line now and then. With ``gaussian`` nothing is distilled and the samples are white noise: for models without batch norms,
-    when nothing better is at hand.
+    :data:`EFFORT` allows, at least 8 and at most 100. ``learning_rate`` is a share of the inputs' deviation, by default
+    :data:`LEARNING_RATE` times ``sqrt(steps / 100)``. ``progress`` gets a line a step. With ``gaussian`` nothing is distilled and
+    the samples are white noise: for models without batch norms, when nothing better is at hand.
 
     Raises TapdotError for a graph without batch norms (or whose statistics are not known, or not finite), and for inputs that
     are not float32.

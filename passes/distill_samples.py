@@ -31,7 +31,7 @@ class DistillSamples(Pass):
     def run(self, graph: Graph, notes: Notes) -> Graph:
         if any(node.op == "FakeQuantize" for node in graph.nodes):
             return graph  # the model says its own scales
-        made = distill(graph, self.count, seed=self.seed, steps=self.steps, gaussian=self.gaussian)
+        made = distill(graph, self.count, seed=self.seed, steps=self.steps, gaussian=self.gaussian, progress=notes.progress)
         self.into[:] = made.data
         if self.gaussian:
             notes.add(f"Calibrated with {self.count} samples of Gaussian noise, which fits no particular network.")

@@ -8,8 +8,8 @@ Before::
 
 After::
 
-    %q = FakeQuantize(%p) {scale=0.02 ...}
-    %y = Flatten(%q)
+    %p.codes = FakeQuantize(%p) {scale=0.02 ...}
+    %y = Flatten(%p.codes)
 
 so that it fuses with the computation, which then ends in codes without a second rounding. Models quantized elsewhere put it last.
 
@@ -48,7 +48,7 @@ def before_move(new: Editor, move: Application, root: Application) -> Value | No
     producer = new.producer(x)
     if producer is None or producer.op == "FakeQuantize" or len(move.results) > 1 or not new.only_reader_is(x, move):  # (2), (3)
         return None
-    quantized = new.FakeQuantize(x, **root.given, name=root.name)
+    quantized = new.FakeQuantize(x, **root.given, name=f"{x.name}.codes")
     return new.add(move.op, (quantized, *move.operands[1:]), move.given, name=move.name)  # type: ignore[no-any-return]
 
 

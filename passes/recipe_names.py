@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from tapdot.compiler.errors import TapdotError
 
 RECIPE_NAMES = ("float", "int8")
 """Every name that ``--recipe`` takes: the keys of ``recipes.RECIPES``."""
+CALIBRATED_RECIPES = ("int8",)
+"""Those that take samples."""
+CALIBRATING_PASSES = ("calibrate", "distill_samples")
+"""Passes that are there only where samples are."""
+
+
+class ContradictionError(TapdotError):
+    """Two choices that cannot both be meant."""
 
 
 def check_recipe(name: str) -> str:
@@ -17,3 +26,26 @@ def check_recipe(name: str) -> str:
         hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(RECIPE_NAMES)}."
         raise TapdotError(f"There is no recipe {name!r}. {hint}")
     return name
+
+
+def check_calibration(recipe: str, data: bool, zero_shot: bool, settings: Sequence[str] = ()) -> None:
+    """Whether samples are given once, and to a recipe that takes some.
+
+    Raises ContradictionError where they are given twice or to another recipe, and TapdotError for options of passes that nothing
+    was given to.
+    """
+    given = "data (--data)" if data else "zero-shot calibration (--zero-shot)"
+    if data and zero_shot:
+        raise ContradictionError(
+            "Expected samples (--data) or inputs distilled without any (--zero-shot), found both; choose one."
+        )
+    if check_recipe(recipe) not in CALIBRATED_RECIPES:
+        if data or zero_shot:
+            raise ContradictionError(f"The recipe {recipe!r} takes no {given}; quantize with --recipe int8.")
+        return
+    idle = [line for line in settings if line.strip().partition(".")[0] in CALIBRATING_PASSES]
+    if idle and not (data or zero_shot):
+        raise TapdotError(
+            f"The option {idle[0]!r} needs samples to calibrate with: give some (--data DATA), or have them distilled from the "
+            "model's batch norms (--zero-shot)."
+        )

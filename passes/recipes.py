@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tapdot.compiler.errors import TapdotError
-from tapdot.compiler.options import FALSE, TRUE, configure
+from tapdot.compiler.options import FALSE, TRUE, configure, describe
 from tapdot.compiler.pipeline import Phase, Recipe
 from tapdot.passes.adopt_quantization import AdoptQuantization
 from tapdot.passes.calibrate import Calibrate
@@ -116,6 +116,14 @@ def recipe(
     own = [line for line in settings if line.strip().startswith("int8.")]
     phases = int8_recipe(calibration, _int8_options(own))
     return configure((*phases, *then), [line for line in settings if line not in own])
+
+
+def options(name: str) -> list[str]:
+    """Every option of a recipe as the line that would set it to what it is, those of passes that only a choice brings included."""
+    if name != "int8":
+        return describe(RECIPES[name](None))
+    own = [f"int8.{field.name}={str(field.default).lower()}" for field in fields(Int8Options)]
+    return own + describe(int8_recipe(Calibration(zero_shot=True), Int8Options(True, True)))
 
 
 def _int8_options(settings: Sequence[str]) -> Int8Options:

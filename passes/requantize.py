@@ -180,6 +180,7 @@ class Requantize(Pass):
                 f"Warning: {len(walk.coarse)} depthwise convolutions ({first}) have one scale for the weights of all channels, "
                 "which costs accuracy (Krishnamoorthi, 2018, section 3.1): quantize them by channel."
             )
+        notes.reasons.update(walk.floats)
         by_reason: dict[str, list[str]] = {}
         for name, reason in walk.floats.items():
             by_reason.setdefault(reason, []).append(repr(name))

@@ -13,9 +13,11 @@ from tapdot.runtime.program import LoadedProgram
 
 class Tapdot(Engine):
     distribution = "tapdot"
+    precisions = frozenset({"float", "int8"})
 
     def prepare(self, model: Model, precision: str, threads: int) -> Callable[[], NDArray[np.float32]]:
-        package = tapdot.compile(str(model.onnx()), target="host", recipe=precision)
+        data = np.concatenate(model.calibration()) if precision == "int8" else None
+        package = tapdot.compile(model.onnx(), target="host", recipe=precision, data=data)
         session = tapdot.connect("host").open()
         session.set_threads(threads)
         program = LoadedProgram(session, package)

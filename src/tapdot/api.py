@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,16 @@ from tapdot.compiler.errors import TargetError
 from tapdot.compiler.frontends import trace
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.lower import lower
-from tapdot.compiler.options import configure
-from tapdot.compiler.package import Package, load
+from tapdot.compiler.package import Package, TensorGap, load
+from tapdot.compiler.precision import coverage
+from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.passes.assign_layouts import AssignLayouts
+from tapdot.passes.calibrate import Calibrate
+from tapdot.passes.numeric_gap import numeric_gap
 from tapdot.passes.plan_memory import plan_memory
+from tapdot.passes.recipe_names import check_calibration
+from tapdot.passes.recipes import Calibration
 from tapdot.passes.recipes import recipe as find_recipe
 
 if TYPE_CHECKING:
@@ -37,25 +43,62 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     *,
     target: str | Target = "host",
     recipe: str = "float",
+    data: object = None,
+    zero_shot: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
     settings: Sequence[str] = (),
     dump: Path | None = None,
     check: bool = False,
+    progress: pipeline.Progress = pipeline.silent,
 ) -> Package:
     """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or what those hold, loaded.
 
     ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are
     lines such as ``fuse.max_operators=8``, for any pass; ``dump`` is a folder for the graph after every pass; ``check`` compares
-    the reference's answers before and after every pass. Raises TapdotError for anything the user can act on.
+    the reference's answers before and after every pass; ``progress`` gets a line now and then while a pass takes long.
+
+    The recipe ``int8`` chooses the ranges of activations from samples: ``data`` (an ``.npz`` file with ``x``, a folder of class
+    folders of images, an array, or any iterable of batches), or with ``zero_shot`` samples that are distilled from the model's
+    batch norms. A model that was quantized elsewhere says its own ranges and needs neither.
+
+    Raises TapdotError for anything the user can act on.
     """
     target = _target(target)
-    phases = configure((*find_recipe(recipe), pipeline.Phase("layout", (AssignLayouts(target),))), settings)
+    check_calibration(recipe, data is not None, zero_shot, settings)
+    layout = pipeline.Phase("layout", (AssignLayouts(target),))
+    phases = find_recipe(recipe, settings, Calibration(data, zero_shot), then=(layout,))
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
-    outcome = pipeline.run(graph, phases, dump=dump, check=check)
+    outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
+    gap = _numeric_gap(outcome, phases)
     lowered = lower(outcome.graph, plan_memory(outcome.graph), target, outputs=graph.outputs)
     given = isinstance(model, str | os.PathLike)
     name = Path(model).stem if given and graph.name in NAMELESS else graph.name  # type: ignore[arg-type]
-    return Package.create(lowered, target, name=name, recipe=recipe, notes=outcome.notes, import_notes=graph.notes)
+    return Package.create(
+        lowered,
+        target,
+        name=name,
+        recipe=recipe,
+        notes=outcome.notes,
+        import_notes=graph.notes,
+        coverage=coverage(outcome.graph, outcome.reasons),
+        numeric_gap=gap,
+    )
+
+
+def _numeric_gap(outcome: pipeline.Outcome, phases: pipeline.Recipe) -> tuple[TensorGap, ...]:
+    """Each integer tensor against the float network that was calibrated, on the samples it was calibrated with."""
+    places = {type(step): place for place, phase in enumerate(phases) for step in phase.passes}
+    steps = {type(step): step for phase in phases for step in phase.passes}
+    calibrate = steps.get(Calibrate)
+    if not isinstance(calibrate, Calibrate) or (isinstance(calibrate.data, list) and not calibrate.data):
+        return ()  # nothing was calibrated, or the model came with its own scales and nothing was distilled
+    reference = outcome.after[phases[places[Calibrate] - 1].name]
+    gaps = numeric_gap(reference, outcome.after["requantize"], calibrate.data)
+    return tuple(
+        TensorGap(gap.value, gap.node, gap.op, None if math.isinf(gap.decibels) else gap.decibels)
+        for gap in gaps
+        if gap.op not in VIEWS
+    )
 
 
 def _target(name: str | Target) -> Target:

@@ -333,7 +333,22 @@ RESIZES = [
     Case("Resize", (whole(1, 1, 3, 4, dtype="uint8", low=0), None, np.array([1, 1, 2, 2], np.float32)), label="uint8"),
 ]
 
+_PLANE_SCALES, _PLANE_ZEROS = np.array([0.1, 0.25, 0.02], np.float32), np.array([3, -7, 0], np.int8)
+_CODES = whole(2, 3, 4, low=-128, high=128, dtype="int8")
+QUANTIZATION = [
+    Case("QuantizeLinear", (X * 3, number(0.25))),
+    Case("QuantizeLinear", (X * 3, number(0.25), number(100, "uint8"))),
+    Case("QuantizeLinear", (X * 300, number(0.25), number(-3, "int8")), label="saturates"),
+    Case("QuantizeLinear", (np.arange(-6, 6, dtype=np.float32) / 4, number(0.5), number(1, "int8")), label="ties"),
+    Case("QuantizeLinear", (X, _PLANE_SCALES, _PLANE_ZEROS)),
+    Case("QuantizeLinear", (X.transpose(0, 2, 1).copy(), _PLANE_SCALES, _PLANE_ZEROS), {"axis": -1}),
+    Case("DequantizeLinear", (_CODES, number(0.25))),
+    Case("DequantizeLinear", (_CODES, number(0.25), number(-9, "int8"))),
+    Case("DequantizeLinear", (_CODES, _PLANE_SCALES, _PLANE_ZEROS)),
+    Case("DequantizeLinear", (whole(3, 4, low=-100000, high=100000, dtype="int32"), _PLANE_SCALES), {"axis": 0}),
+]
+
 ALL = [
     *(*ARITHMETIC, *UNARY, *CONVOLUTIONS, *POOLS, *NORMALIZATIONS, *MOVEMENTS),
-    *(*INDEXING, *REDUCTIONS, *SHAPES, *LINEAR, *RESIZES),
+    *(*INDEXING, *REDUCTIONS, *SHAPES, *LINEAR, *RESIZES, *QUANTIZATION),
 ]

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from integer_cases import RESIDUAL, TABLE, TARGETS, check, integer_convolution
 from kernel_runner import assert_links_alone

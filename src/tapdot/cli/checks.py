@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import typer
 
-def check_compilation(model: Path, target: str | None, recipe: str) -> None:
-    """All three of what a compilation is told."""
+
+def check_compilation(
+    model: Path, target: str | None, recipe: str, data: Path | None, zero_shot: bool, settings: Sequence[str] | None
+) -> None:
+    """All of what a compilation is told."""
+    check_calibration(recipe, data, zero_shot, settings or ())
     check_model(model)
     check_target(target)
-    check_recipe(recipe)
+    if data is not None:
+        check_data(data)
 
 
 def check_model(path: Path) -> None:
@@ -28,11 +35,21 @@ def check_target(name: str | None) -> None:
         find_target(name)
 
 
-def check_recipe(name: str) -> None:
-    """Raises TapdotError for a recipe that is none."""
+def check_calibration(recipe: str, data: Path | None, zero_shot: bool, settings: Sequence[str]) -> None:
+    """Raises TapdotError for a recipe that is none; choices that contradict each other are wrong usage."""
     from tapdot.passes import recipe_names
 
-    recipe_names.check_recipe(name)
+    try:
+        recipe_names.check_calibration(recipe, data is not None, zero_shot, settings)
+    except recipe_names.ContradictionError as error:
+        raise typer.BadParameter(str(error), param_hint="--zero-shot" if zero_shot else "--data") from error
+
+
+def check_data(path: Path) -> None:
+    """Raises InputError where there is no data by its name; what only the model can tell comes later."""
+    from tapdot.compiler.data import open_data
+
+    open_data(path)
 
 
 def check_device(line: str) -> None:

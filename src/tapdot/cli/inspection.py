@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 
-from tapdot.compiler.package import Package
+from tapdot.cli.precision import gap_table, gap_title, precision_facts, precision_json
+from tapdot.compiler.package import Package, TensorGap
 from tapdot.compiler.units import bytes_text
 
 BYTES = "_bytes"
@@ -24,10 +25,14 @@ class Report:
     facts: Mapping[str, Any]
     remarks: Sequence[str]
     graph: str
+    gaps: Sequence[TensorGap] = ()
+    """Of integer tensors, worst first."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Facts that only the JSON document has in full."""
 
     def json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.facts, "remarks": list(self.remarks), "graph": self.graph}
+        return {**self.facts, **self.data, "remarks": list(self.remarks), "graph": self.graph}
 
     def print(self, console: Console, with_graph: bool) -> None:
         """For a reader. The facts stand where they are seen, however long the graph: last on a terminal, first in a file."""
@@ -44,6 +49,9 @@ class Report:
             console.print(f"{name:<{width}}  {value}", markup=False)
         for remark in self.remarks:
             console.print(f"- {remark}", markup=False)
+        if self.gaps:
+            console.print(f"\n{gap_title(self.gaps)}", markup=False)
+            console.print(gap_table(self.gaps))
 
 
 class _Typed(Protocol):
@@ -92,11 +100,13 @@ def inspect_package(package: Package) -> Report:
         "through_TVM": ", ".join(f"{call.node} ({call.workload.op})" for call in slow) or "none",
         "copies": ", ".join(call.node for call in copies) or "none",
         "GMAC": _giga(sum(call.macs for call in program.calls)),
+        **(precision_facts(package.coverage) if package.coverage is not None and package.coverage.is_integer else {}),
         "weights_bytes": program.weights_bytes,
         "arena_bytes": program.arena_bytes,
         "arena_at_least_bytes": program.arena_lower_bound,
     }
-    return Report(facts, package.notes, package.read("graph.txt").decode())
+    graph = package.read("graph.txt").decode()
+    return Report(facts, package.notes, graph, package.numeric_gap, precision_json(package))
 
 
 def _giga(count: int) -> float:

@@ -10,7 +10,8 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from typer.core import TyperGroup
 from tapdot.cli.checks import check_compilation, check_device, check_model, check_writable
 from tapdot.cli.options import (
     CheckOption,
+    DataOption,
     DeviceOption,
     DumpOption,
     JsonOption,
@@ -33,6 +35,7 @@ from tapdot.cli.options import (
     ShapeOption,
     TargetOption,
     ThreadsOption,
+    ZeroShotOption,
     parse_shapes,
 )
 
@@ -66,6 +69,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 progress = Console(stderr=True, highlight=False)
+SECONDS_BETWEEN_LINES = 5.0
+"""Of progress, where it goes to a file."""
 
 
 def main() -> None:
@@ -120,20 +125,47 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _Lines:
+    """Shows what a long pass says: beside the spinner on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, show: Callable[[str], object]) -> None:
+        self.show = show
+        self.printed = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        if progress.is_terminal:
+            self.show(line)
+        elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
+            self.printed = time.monotonic()
+            progress.print(line, markup=False, soft_wrap=True)
+
+
 def _compile(
     model: Path,
     target: str,
     recipe: str,
+    data: Path | None,
+    zero_shot: bool,
     shapes: Mapping[str, tuple[int, ...]] | None,
     settings: list[str] | None,
     dump: Path | None = None,
     check: bool = False,
 ) -> Package:
-    with progress.status(f"Compiling {model.name} for {target}"):
+    title = f"Compiling {model.name} for {target}"
+    with progress.status(title) as status:
         import tapdot
 
         package = tapdot.compile(
-            model, target=target, recipe=recipe, shapes=shapes, settings=settings or (), dump=dump, check=check
+            model,
+            target=target,
+            recipe=recipe,
+            data=data,
+            zero_shot=zero_shot,
+            shapes=shapes,
+            settings=settings or (),
+            dump=dump,
+            check=check,
+            progress=_Lines(lambda line: status.update(f"{title}: {line}")),
         )
     for note in package.import_notes:
         progress.print(note, markup=False, soft_wrap=True)
@@ -146,20 +178,26 @@ def compile_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The package to write.")],
     target: TargetOption = None,
     recipe: RecipeOption = "float",
+    data: DataOption = None,
+    zero_shot: ZeroShotOption = False,
     shape: ShapeOption = None,
     settings: SetOption = None,
     dump: DumpOption = None,
     check: CheckOption = False,
 ) -> None:
     """Compiles a model into a package."""
+    from tapdot.cli.precision import SUMMARY_ROWS, gap_table, gap_title
     from tapdot.cli.tables import package_summary
 
     shapes = parse_shapes(shape)
     check_writable(output)
-    check_compilation(model, target, recipe)
-    package = _compile(model, target or "host", recipe, shapes, settings, dump, check)
+    check_compilation(model, target, recipe, data, zero_shot, settings)
+    package = _compile(model, target or "host", recipe, data, zero_shot, shapes, settings, dump, check)
     package.save(output)
-    progress.print(package_summary(package, output), soft_wrap=True)
+    progress.print(package_summary(package, output), markup=False, soft_wrap=True)
+    if package.numeric_gap:
+        progress.print(gap_title(package.numeric_gap, SUMMARY_ROWS), soft_wrap=True)
+        progress.print(gap_table(package.numeric_gap, SUMMARY_ROWS))
 
 
 @app.command()
@@ -229,6 +267,8 @@ def bench(
     device: DeviceOption = "host",
     target: TargetOption = None,
     recipe: RecipeOption = "float",
+    data: DataOption = None,
+    zero_shot: ZeroShotOption = False,
     shape: ShapeOption = None,
     settings: SetOption = None,
     threads: ThreadsOption = 1,
@@ -242,9 +282,9 @@ def bench(
 
     shapes = parse_shapes(shape)
     check_device(device)
-    check_compilation(model, target, recipe)
+    check_compilation(model, target, recipe, data, zero_shot, settings)
     where = tapdot.connect(device)
-    package = _compile(model, target or where.default_target(), recipe, shapes, settings)
+    package = _compile(model, target or where.default_target(), recipe, data, zero_shot, shapes, settings)
     with progress.status(f"Verifying on {device}"):
         verification = where.verify(package)
     if not verification.passed:

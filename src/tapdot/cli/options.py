@@ -15,6 +15,15 @@ TargetOption = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="What code is generated for; see `tapdot devices --targets`.")
 ]
 RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"Which passes run: {', '.join(RECIPE_NAMES)}.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DATA", help="Samples for the recipe int8: an .npz file with x, or a folder of class folders of images."
+    ),
+]
+ZeroShotOption = Annotated[
+    bool, typer.Option("--zero-shot", help="For the recipe int8, without data: samples are made from the model's batch norms.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="host, emulated, or rpc://HOST:PORT.")]
 ShapeOption = Annotated[
     list[str] | None, typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of an input; needed where it is dynamic.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tapdot.cli.precision import precision_summary
 from tapdot.compiler.units import bytes_text, macs_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _show(value: Any) -> str:
 
 
 def package_summary(package: Package, path: Path) -> str:
-    """One line about a package just written, and one for what did not get a fast kernel."""
+    """A line about a package just written, one for what has no fast kernel, and some on the precision of an integer one."""
     program = package.program
     lines = [
         f"Wrote {path} ({bytes_text(path.stat().st_size)}): {package.name} for {package.target.name}, {len(program.calls)} "
@@ -52,7 +53,7 @@ def package_summary(package: Package, path: Path) -> str:
     if slow:
         shown = ", ".join(slow[:5]) + (", ..." if len(slow) > 5 else "")
         lines.append(f"{len(slow)} of them have no kernel of tapdot's own and run through TVM's operators: {shown}.")
-    return "\n".join(lines)
+    return "\n".join(lines + precision_summary(package))
 
 
 def measurement_tables(result: Measurement, console: Console) -> None:
@@ -96,11 +97,10 @@ def target_table() -> Rows:
 
 def recipe_rows() -> list[dict[str, Any]]:
     """Every recipe, what it is for, and the lines that would set its options to what they are."""
-    from tapdot.compiler.options import describe
-    from tapdot.passes.recipes import RECIPES
+    from tapdot.passes.recipes import RECIPES, options
 
     return [
-        {"recipe": name, "meaning": (make.__doc__ or "").partition("\n")[0], "options": describe(make())}
+        {"recipe": name, "meaning": (make.__doc__ or "").partition("\n")[0], "options": options(name)}
         for name, make in RECIPES.items()
     ]
 

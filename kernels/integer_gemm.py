@@ -1,0 +1,260 @@
+"""Fully connected layers of codes: a row-major activation times a constant matrix of 8-bit weights.
+
+One row is a stream of weights, as many vectors of columns side by side as hide the latency of a dot product; several rows share
+each weight through the register tile of the convolutions, with rows in the place of positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from tapdot.kernels import numerics
+from tapdot.kernels.emit import Registers, Value, argument, load, local_buffer, loop
+from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.gemm import MEMORY_BYTES_PER_CYCLE
+from tapdot.kernels.integer_convolution_plan import tile_vectors
+from tapdot.kernels.integer_epilogue import BLOCK, IntegerEpilogue
+from tapdot.kernels.isa import Isa
+from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.layout import CODES, round_up
+from tapdot.kernels.parallel import pays
+from tapdot.kernels.register_tile import QUAD, Products, Tile, accumulate, segments
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
+from tapdot.kernels.workload import Workload
+
+STEP_QUADS = 4
+"""Quads in the body of the innermost loop: 16 codes, which one load may serve."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The matrix cut into panels of vectors: ``[panel][quads][vectors][lanes * 4]``, the last panel perhaps narrower."""
+
+    workload: Workload
+    isa: Isa
+    vectors_per_panel: int
+
+    @property
+    def rows(self) -> int:
+        return self.workload.output.shape[0]
+
+    @property
+    def depth(self) -> int:
+        return self.workload.inputs[0].shape[1]  # type: ignore[union-attr]
+
+    @property
+    def quads(self) -> int:
+        return -(-self.depth // QUAD)
+
+    @property
+    def columns(self) -> int:
+        return self.workload.output.shape[1]
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of columns; they fill whole blocks."""
+        return round_up(self.columns, BLOCK) // self.isa.lanes
+
+    def panels(self) -> list[tuple[int, int]]:
+        """(first vector, vectors) of every panel."""
+        cuts = segments(self.vectors, self.vectors_per_panel)
+        return [(start + piece * size, size) for start, pieces, size in cuts for piece in range(pieces)]
+
+    def fits(self, vectors: int, rows: int) -> bool:
+        """Whether sums, weights and quads stay in registers."""
+        emitters = integer_vectors(self.isa)
+        weights, quads = (2, rows * emitters.quad_registers) if emitters.quads_per_load > 1 else (vectors, emitters.quad_registers)
+        used = vectors * rows + weights * emitters.weight_registers + quads + emitters.spare_registers
+        return used <= self.isa.registers
+
+
+class IntegerFullyConnected(Family):
+    """``QGemm`` of row-major codes ``[M, K]`` with a constant int8 ``[K, N]``.
+
+    Configuration: ``vectors`` of columns in a panel and ``rows`` of the register tile.
+    """
+
+    name = "integer_gemm"
+
+    def serves(self, workload: Workload, target: Target) -> bool:
+        if workload.op != "QGemm" or any(operand is None for operand in workload.inputs[:2]):
+            return False
+        a, w = workload.inputs[:2]
+        assert a is not None and w is not None
+        bias = workload.inputs[2] if len(workload.inputs) > 2 else None
+        return (
+            len(a.shape) == 2
+            and a.dtype in CODES
+            and not a.constant
+            and w.constant
+            and w.dtype == "int8"
+            and (bias is None or (bias.constant and bias.elements == workload.output.shape[1]))
+            and IntegerEpilogue(workload, 3, target.isa).served()
+        )
+
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        return Ports(tuple(None if operand is None or operand.constant else Port() for operand in workload.inputs), (Port(),))
+
+    # -- configurations -----------------------------------------------------------------------------------------------------
+
+    def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
+        plan = Plan(workload, target.isa, 1)
+        return {
+            "vectors": tile_vectors(target.isa, plan.vectors),
+            "rows": [r for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14) if r <= plan.rows],
+        }
+
+    def default_config(self, workload: Workload, target: Target) -> Config:
+        plan = Plan(workload, target.isa, 1)
+        tiles = [
+            (vectors, rows)
+            for vectors, rows in product(tile_vectors(target.isa, plan.vectors), range(1, min(plan.rows, 24) + 1))
+            if plan.fits(vectors, rows)
+        ]
+
+        def cycles(tile: tuple[int, int]) -> float:
+            cuts = product(segments(plan.vectors, tile[0]), segments(plan.rows, tile[1]))
+            return sum(v_count * r_count * Tile(v, r, 1).cycles(target.isa) for (_, v_count, v), (_, r_count, r) in cuts)
+
+        vectors, rows = min(tiles, key=cycles, default=(1, 1))
+        return {"vectors": vectors, "rows": rows}
+
+    # -- weights ------------------------------------------------------------------------------------------------------------
+
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        plan, emitters = Plan(workload, target.isa, config["vectors"]), integer_vectors(target.isa)
+        weight = np.zeros((plan.quads * QUAD, plan.vectors * target.isa.lanes), np.int8)
+        weight[: plan.depth, : plan.columns] = constants[1]
+        quads = weight.reshape(plan.quads, QUAD, plan.vectors, target.isa.lanes).transpose(2, 0, 3, 1)
+        vectors = emitters.pack_weights(quads)
+        panels = [vectors[first : first + count].transpose(1, 0, 2).reshape(-1) for first, count in plan.panels()]
+        bias = np.zeros(plan.vectors * target.isa.lanes, np.int32)
+        given = constants.get(2, np.zeros(plan.columns, np.int32)).reshape(-1)
+        bias[: plan.columns] = self._folded(workload, target, constants[1], given, 1)
+        return [np.concatenate(panels), bias, *IntegerEpilogue(workload, 3, target.isa).pack(constants)]
+
+    def unpack(
+        self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
+    ) -> Mapping[int, np.ndarray]:
+        plan, emitters = Plan(workload, target.isa, config["vectors"]), integer_vectors(target.isa)
+        size, panels = plan.quads * target.isa.lanes * QUAD, []
+        for first, count in plan.panels():
+            panel = np.asarray(packed[0][first * size : (first + count) * size]).reshape(plan.quads, count, -1)
+            panels.append(emitters.unpack_weights(panel.transpose(1, 0, 2)))
+        quads = np.concatenate(panels).transpose(1, 3, 0, 2)
+        weight = np.ascontiguousarray(quads.reshape(plan.quads * QUAD, -1)[: plan.depth, : plan.columns])
+        found: dict[int, np.ndarray] = {1: weight}
+        bias = workload.inputs[2] if len(workload.inputs) > 2 else None
+        if bias is not None:
+            found[2] = self._folded(workload, target, weight, packed[1][: plan.columns], -1).reshape(bias.shape)
+        return {**found, **IntegerEpilogue(workload, 3, target.isa).unpack(packed[2:])}
+
+    @staticmethod
+    def _folded(workload: Workload, target: Target, weight: np.ndarray, bias: np.ndarray, sign: int) -> np.ndarray:
+        """The bias with the zero point and what is added to stored codes folded in (``sign`` 1), or taken out again (-1)."""
+        a = workload.inputs[0]
+        assert a is not None
+        sums = sign * weight.sum(axis=0, dtype=np.int64)
+        offset = integer_vectors(target.isa).operand_offset(a.stored_dtype)
+        return numerics.folded_bias(bias, sums, workload["zero_point"], offset)
+
+    # -- code ---------------------------------------------------------------------------------------------------------------
+
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        finished: list[PrimFunc] = []
+        with function(symbol, finished):
+            _Emitter(workload, config, target).emit()
+        return finished[0]
+
+
+class _Emitter:
+    """Writes the loops of one product."""
+
+    def __init__(self, workload: Workload, config: Config, target: Target) -> None:
+        self.plan = Plan(workload, target.isa, config["vectors"])
+        self.tile_rows = config["rows"]
+        self.workload, self.isa = workload, target.isa
+        self.products = Products.of_codes(integer_vectors(target.isa))
+        self.epilogue = IntegerEpilogue(workload, 3, target.isa)
+
+    def emit(self) -> None:
+        plan, lanes = self.plan, self.isa.lanes
+        self.weights = argument("weights", plan.quads * QUAD * plan.vectors * lanes, "int8")
+        self.bias = argument("bias", plan.vectors * lanes, "int32")
+        self.epilogue.declare_constants()
+        self.a = argument("a", plan.rows * plan.depth, self.workload.inputs[0].stored_dtype)  # type: ignore[union-attr]
+        self.epilogue.declare_variables()
+        self.y = argument("y", self.workload.output.elements, self.workload.output.stored_dtype)
+        weights, dots = plan.quads * QUAD * plan.vectors * lanes, plan.rows * plan.quads * plan.vectors
+        parallel = pays(max(weights / MEMORY_BYTES_PER_CYCLE, dots / integer_vectors(self.isa).dots_per_cycle))
+        for first, panels, vectors in segments(plan.vectors, plan.vectors_per_panel):
+            partial = (first + panels * vectors) * lanes > plan.columns
+            if panels > partial:
+                with loop(panels - partial, parallel=parallel) as panel:
+                    self._panel(first + panel * vectors, vectors, None)
+            if partial:
+                last = first + (panels - 1) * vectors
+                self._panel(last, vectors, plan.columns - last * lanes)
+
+    def _panel(self, first: Value, vectors: int, filled: int | None) -> None:
+        """Every row of a panel, of which ``filled`` columns are columns of the result (None: all)."""
+        plan, lanes = self.plan, self.isa.lanes
+        start = T.Bind(first * lanes * QUAD * plan.quads)
+        channel_values = self.epilogue.channels(first * lanes, vectors)
+        for row_start, pieces, rows in segments(plan.rows, self.tile_rows):
+            with loop(pieces) as piece:
+                row = row_start + piece * rows
+                sums = self._sums(Tile(vectors, rows, 1), row, first * lanes, start)
+                for r in range(rows):
+                    values = [T.Bind(sums[v * rows + r]) for v in range(vectors)]
+                    self.epilogue.emit_store(channel_values, values, self.y, row + r, first * lanes, filled=filled)
+
+    def _sums(self, tile: Tile, row: Value, column: Value, start: Value) -> Registers:
+        """The sums of several rows, biases included: vector ``v`` of row ``r`` stands at ``v * rows + r``."""
+        plan, lanes = self.plan, self.isa.lanes
+        registers = Registers(tile.accumulators, lanes, "int32")
+        for v in range(tile.vectors):
+            bias = load(self.bias, column + v * lanes, lanes)
+            for r in range(tile.rows):
+                registers[v * tile.rows + r] = bias
+        whole = plan.depth // QUAD
+        if whole:
+            accumulate(
+                self.products,
+                tile,
+                registers,
+                self.weights,
+                start,
+                self.a,
+                (),
+                whole,
+                min(STEP_QUADS, whole),
+                lambda tap, quad: row * plan.depth + quad * QUAD,
+                [r * plan.depth for r in range(tile.rows)],
+                QUAD,
+            )
+        if plan.depth % QUAD:
+            self._rest(tile, registers, row, start + whole * tile.vectors * lanes * QUAD)
+        return registers
+
+    def _rest(self, tile: Tile, registers: Registers, row: Value, start: Value) -> None:
+        """The last codes of a row that fill no quad: nothing behind the row is read."""
+        depth = self.plan.depth
+        done = depth // QUAD * QUAD
+        tail = local_buffer(tile.rows * QUAD, self.a.dtype)
+        for r in range(tile.rows):
+            for k in range(QUAD):
+                inside = done + k < depth
+                code = self.a[(row + r) * depth + done + k] if inside else tirx.const(0, self.a.dtype)
+                T.buffer_store(tail, code, [r * QUAD + k])
+        quads = [self.products.broadcasts(tail, r * QUAD, 1)[0] for r in range(tile.rows)]
+        for v in range(tile.vectors):
+            weights = self.products.weights(self.weights, start + v * self.isa.lanes * QUAD)
+            for r, quad in enumerate(quads):
+                register = v * tile.rows + r
+                registers[register] = self.products.multiply_add(registers[register], quad, weights)
