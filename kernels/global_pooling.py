@@ -1,17 +1,15 @@
-"""Pools over whole planes: the mean or the maximum of every channel."""
+"""Pools over whole planes: the mean or the maximum of every channel; maxima also of codes, in blocks of 16."""
 
 from __future__ import annotations
 
-import math
-
 from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store, store_partial, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
+from tapdot.kernels.pooling import channel_lanes, greater, smallest, stored
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
-from tapdot.kernels.vector_math import statements
 from tapdot.kernels.workload import Workload
 
 ACCUMULATORS = 8
@@ -33,11 +31,11 @@ class GlobalPooling(Family):
             and x is not None
             and not x.constant
             and len(x.shape) == 4
-            and x.dtype == "float32"
+            and (x.dtype == "float32" or (x.dtype in CODES and workload.op == "GlobalMaxPool"))
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        lanes = target.isa.lanes
+        lanes = channel_lanes(workload, target)
         return Ports((Port((lanes,)),), (Port((lanes, 1)),))
 
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
@@ -54,14 +52,15 @@ class _Emitter:
         x = workload.inputs[0]
         assert x is not None
         self.x_operand, self.y_operand, self.isa = x, workload.output, target.isa
-        self.x_layout = x.layout or Layout(target.isa.lanes)
+        self.lanes = channel_lanes(workload, target)
+        self.x_layout = x.layout or Layout(self.lanes)
         self.y_layout = workload.output.layout or Layout()
         self.average = workload.op == "GlobalAveragePool"
 
     def emit(self) -> None:
-        lanes = self.isa.lanes
-        self.x = argument("x", self.x_operand.elements, "float32")
-        self.y = argument("y", self.y_operand.elements, "float32")
+        lanes = self.lanes
+        self.x = argument("x", self.x_operand.elements, self.x_operand.stored_dtype)
+        self.y = argument("y", self.y_operand.elements, self.y_operand.stored_dtype)
         batch, channels, height, width = self.x_operand.shape
         whole, rest = divmod(channels, lanes)
         for first, count, filled in ((0, whole, lanes), (whole, 1 if rest else 0, rest)):
@@ -71,34 +70,35 @@ class _Emitter:
 
     def _block(self, n: Value, block: Value, filled: int) -> None:
         """One vector of channels, of which ``filled`` exist."""
-        lanes = self.isa.lanes
+        lanes, dtype = self.lanes, self.y_operand.stored_dtype
         value = self._plane(n, block)
         if self.average:
             _, _, height, width = self.x_operand.shape
             value = T.Bind(value * constant(1 / (height * width), lanes))
+        value = stored(value, self.x_operand, self.y_operand, lanes)
         shape, layout = self.y_operand.shape, self.y_layout
         if layout.channel_block == lanes:
-            write_halo(self.y, layout, shape, n, block, "float32", lanes)
+            write_halo(self.y, layout, shape, n, block, dtype, lanes)
             store(self.y, layout.offset(shape, n, block, 0, 0), value, lanes)
             return
-        scratch = Registers(1, lanes)
+        scratch = Registers(1, lanes, dtype)
         if not layout.halo:
             store_partial(scratch, self.y, n * shape[1] + block * lanes, value, filled)
         else:
             scratch[0] = value
             for lane in range(filled):
                 channel = block * lanes + lane
-                write_halo(self.y, layout, shape, n, channel, "float32", lanes)
+                write_halo(self.y, layout, shape, n, channel, dtype, lanes)
                 T.buffer_store(self.y, scratch.lane(lane), [layout.offset(shape, n, channel, 0, 0)])
 
     def _plane(self, n: Value, block: Value) -> Value:
         """The sum or the maximum of a plane, before any scaling."""
-        lanes, shape = self.isa.lanes, self.x_operand.shape
+        lanes, shape = self.lanes, self.x_operand.shape
         rows, columns = shape[2:] if self.x_layout.halo else (1, shape[2] * shape[3])
         together = min(columns, ACCUMULATORS)
-        registers = Registers(together, lanes)
+        registers = Registers(together, lanes, self.x_operand.stored_dtype)
         for index in range(together):
-            registers[index] = constant(0.0 if self.average else -math.inf, lanes)
+            registers[index] = constant(0.0, lanes) if self.average else smallest(self.x_operand, lanes)
         with loop(rows) as y:
             for start, pieces, count in segments(columns, together):
                 with loop(pieces) as piece:
@@ -112,4 +112,4 @@ class _Emitter:
         return T.Bind(values[0])
 
     def _merge(self, a: Value, b: Value) -> Value:
-        return a + b if self.average else statements(self.isa).maximum(a, b)
+        return a + b if self.average else greater(a, b, self.x_operand, self.isa)

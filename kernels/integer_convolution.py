@@ -91,7 +91,9 @@ class IntegerConvolution(Family):
             quads = panel.reshape(count, lanes, -1, geometry.unit, *geometry.kernel).transpose(4, 5, 2, 0, 1, 3)
             packed.append(vectors.pack_weights(quads).reshape(-1))
         bias = np.zeros(geometry.vectors * lanes, np.int32)
-        bias[: geometry.filters] = self._folded(workload, target, weight, constants.get(2, np.zeros(geometry.filters, np.int32)), 1)
+        bias[: geometry.filters] = self._folded(
+            workload, target, weight, constants.get(2, np.zeros(geometry.filters, np.int32)), 1
+        )
         return [np.concatenate(packed), bias, *IntegerEpilogue(workload, 3, target.isa).pack(constants)]
 
     def unpack(
@@ -190,7 +192,11 @@ class Emitter:
                 y_tile = split * share + y_index
                 with when(y_tile < region.y_tiles, share * plan.splits > region.y_tiles), loop(region.x_tiles) as x_tile:
                     y, x = region.y + y_tile * region.rows, region.x + x_tile * region.columns
-                    ahead = (weight_start + plan.panel_elements(vectors), y_index * region.x_tiles + x_tile, share * region.x_tiles)
+                    ahead = (
+                        weight_start + plan.panel_elements(vectors),
+                        y_index * region.x_tiles + x_tile,
+                        share * region.x_tiles,
+                    )
                     self._tile(tile, n, first * lanes, y, x, weight_start, None if index else ahead)
 
     def _halo(self, n: Value, first: Value, vectors: int, split: Value) -> None:
@@ -207,7 +213,14 @@ class Emitter:
                 write_halo(self.y, self.y_layout, output.shape, n, place, output.stored_dtype, BLOCK)
 
     def _tile(
-        self, tile: Tile, n: Value, channel: Value, y: Value, x: Value, weight_start: Value, following: tuple[Value, Value, int] | None
+        self,
+        tile: Tile,
+        n: Value,
+        channel: Value,
+        y: Value,
+        x: Value,
+        weight_start: Value,
+        following: tuple[Value, Value, int] | None,
     ) -> None:
         """The tile whose first output is ``channel`` at (y, x); ``following`` weights are fetched meanwhile (:class:`Prefetch`)."""
         plan, geometry, isa = self.plan, self.plan.geometry, self.isa

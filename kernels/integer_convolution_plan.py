@@ -61,7 +61,8 @@ class QuadGeometry(Geometry):
         if self.whole_groups(tile_vectors):
             return round_up(self.channels_per_group, self.unit)
         spans = [
-            round_up(groups.stop * self.channels_per_group, self.unit) - groups.start * self.channels_per_group // self.unit * self.unit
+            round_up(groups.stop * self.channels_per_group, self.unit)
+            - groups.start * self.channels_per_group // self.unit * self.unit
             for first in range(0, self.vectors, tile_vectors)
             if (groups := self.groups(first, tile_vectors))
         ]

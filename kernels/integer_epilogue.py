@@ -83,8 +83,8 @@ Result = Any
 class IntegerEpilogue:
     """The operands of a workload from index ``first`` on, and the expression over them and the accumulator.
 
-    The operands are the leaves ``r0``, ``r1``, ... of the expression in ``attribute``; ``names`` overrides that, for chains without an
-    accumulator: ``["acc", "r0", ...]``.
+    The operands are the leaves ``r0``, ``r1``, ... of the expression in ``attribute``; ``names`` overrides that, for chains
+    without an accumulator: ``["acc", "r0", ...]``.
     """
 
     def __init__(
@@ -135,9 +135,7 @@ class IntegerEpilogue:
 
     def ports(self) -> list[Port | None]:
         """Where the operands may lie: variable ones of four dimensions in channel blocks, others row-major."""
-        return [
-            None if operand.constant else Port((BLOCK,)) if len(operand.shape) == 4 else Port() for operand in self.operands
-        ]
+        return [None if operand.constant else Port((BLOCK,)) if len(operand.shape) == 4 else Port() for operand in self.operands]
 
     # -- constants ----------------------------------------------------------------------------------------------------------
 
@@ -315,7 +313,7 @@ class IntegerEpilogue:
         Returns the channel values without that shift.
         """
         name = shift_of_accumulator(self.expression)
-        if not self.vectors.shifts_ahead or name not in channel_values[0]:
+        if name is None or not self.vectors.shifts_ahead or name not in channel_values[0]:
             return channel_values
         before = [values[name][0] for values in channel_values]
         with T.If(self.vectors.any(before)), T.Then():
@@ -336,7 +334,7 @@ class IntegerEpilogue:
     ) -> None:
         """:meth:`emit_store` at positions ``x``, ``x + 1``, ... of a row, each with its accumulators.
 
-        Where a position holds a whole block, neighbours lie side by side in memory: as many as fill a register are stored at once.
+        Where a position holds a whole block, neighbours lie side by side: as many as fill a register are stored at once.
         """
         vectors, lanes = len(channel_values), self.isa.lanes
         together = 4 * lanes // BLOCK if vectors * lanes == BLOCK and len(self.output.shape) == 4 else 1
@@ -580,7 +578,7 @@ def shift_of_accumulator(tree: Expression) -> str | None:
 
 
 def well_formed(tree: Expression, root: bool = False) -> bool:
-    """Whether every operator is known and stands where it may: ``Dequantize`` at the root only, scales and tables are operands."""
+    """Whether every operator is known and stands where it may: ``Dequantize`` at the root, scales and tables are operands."""
     if isinstance(tree, Number):
         return tree.value.is_integer()
     if not isinstance(tree, Apply):

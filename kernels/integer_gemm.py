@@ -68,7 +68,9 @@ class Plan:
     def fits(self, vectors: int, rows: int) -> bool:
         """Whether sums, weights and quads stay in registers."""
         emitters = integer_vectors(self.isa)
-        weights, quads = (2, rows * emitters.quad_registers) if emitters.quads_per_load > 1 else (vectors, emitters.quad_registers)
+        weights, quads = (
+            (2, rows * emitters.quad_registers) if emitters.quads_per_load > 1 else (vectors, emitters.quad_registers)
+        )
         used = vectors * rows + weights * emitters.weight_registers + quads + emitters.spare_registers
         return used <= self.isa.registers
 
@@ -193,13 +195,15 @@ class _Emitter:
         weights, dots = plan.quads * QUAD * plan.vectors * lanes, plan.rows * plan.quads * plan.vectors
         parallel = pays(max(weights / MEMORY_BYTES_PER_CYCLE, dots / integer_vectors(self.isa).dots_per_cycle))
         for first, panels, vectors in segments(plan.vectors, plan.vectors_per_panel):
-            partial = (first + panels * vectors) * lanes > plan.columns
-            if panels > partial:
-                with loop(panels - partial, parallel=parallel) as panel:
+            size = vectors * lanes
+            whole = min(panels, max(0, plan.columns - first * lanes) // size)
+            if whole:
+                with loop(whole, parallel=parallel) as panel:
                     self._panel(first + panel * vectors, vectors, None)
-            if partial:
-                last = first + (panels - 1) * vectors
-                self._panel(last, vectors, plan.columns - last * lanes)
+            for panel in range(whole, panels):  # the one with the last columns; what follows it is padding
+                filled = plan.columns - first * lanes - panel * size
+                if filled > 0:
+                    self._panel(first + panel * vectors, vectors, filled)
 
     def _panel(self, first: Value, vectors: int, filled: int | None) -> None:
         """Every row of a panel, of which ``filled`` columns are columns of the result (None: all)."""

@@ -17,13 +17,14 @@ import numpy as np
 
 from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, splat, store, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
 from tapdot.kernels.vector_math import statements
-from tapdot.kernels.workload import Workload
+from tapdot.kernels.workload import Operand, Workload
 
 UNROLLED_TAPS = 8
 """Up to that many taps of a row are written out, so that neighbouring windows share the inputs they load."""
@@ -113,7 +114,7 @@ class Pooling(Family):
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        block = Port((_lanes(workload, target),))
+        block = Port((channel_lanes(workload, target),))
         return Ports((block,), (block,))
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
@@ -127,7 +128,7 @@ class Pooling(Family):
         _, columns = axes(workload)
         first, stop = columns.interior
         batch, channels, height, _ = workload.output.shape
-        blocks = batch * -(-channels // _lanes(workload, target))
+        blocks = batch * -(-channels // channel_lanes(workload, target))
         usual = min(8, target.isa.registers - 4, max(1, stop - first))
         pieces = -(-(stop - first) // usual)
         even = -(-(stop - first) // pieces) if pieces else 1
@@ -144,9 +145,29 @@ CODE_BLOCK = 16
 """Channels of a block of codes, one vector."""
 
 
-def _lanes(workload: Workload, target: Target) -> int:
+def channel_lanes(workload: Workload, target: Target) -> int:
     """Channels of a vector, which is one block."""
     return CODE_BLOCK if workload.output.dtype in CODES else target.isa.lanes
+
+
+def smallest(operand: Operand, lanes: int) -> Value:
+    """A vector that changes no maximum with what is stored of an operand."""
+    if operand.dtype not in CODES:
+        return constant(-math.inf, lanes)
+    return splat(tirx.const(int(np.iinfo(operand.stored_dtype).min), operand.stored_dtype), lanes)
+
+
+def greater(a: Value, b: Value, operand: Operand, isa: Isa) -> Value:
+    """The maximum of two vectors of what is stored of an operand."""
+    return T.max(a, b) if operand.dtype in CODES else statements(isa).maximum(a, b)
+
+
+def stored(value: Value, source: Operand, into: Operand, lanes: int) -> Value:
+    """A value of one operand as another stores it: a code with an offset more or less has its highest bit inverted."""
+    if source.stored_dtype == into.stored_dtype:
+        return value
+    highest = tirx.const(128 if source.stored_dtype == "uint8" else -128, source.stored_dtype)
+    return T.reinterpret(value ^ splat(highest, lanes), dtype=f"{into.stored_dtype}x{lanes}")
 
 
 class _Emitter:
@@ -158,7 +179,7 @@ class _Emitter:
         x = workload.inputs[0]
         assert x is not None
         self.x_operand, self.y_operand = x, workload.output
-        self.lanes = _lanes(workload, target)
+        self.lanes = channel_lanes(workload, target)
         self.x_layout = x.layout or Layout(self.lanes)
         self.y_layout = workload.output.layout or Layout(self.lanes)
         self.average = workload.op == "AveragePool"
@@ -196,7 +217,7 @@ class _Emitter:
         lanes, (first, stop) = self.lanes, taps
         registers = Registers(count, lanes, self.x_operand.stored_dtype)
         for index in range(count):
-            registers[index] = self._neutral()
+            registers[index] = constant(0.0, lanes) if self.average else smallest(self.x_operand, lanes)
         with self._tap_rows(y) as tap_row:
             row = y * self.rows.stride - self.rows.begin + tap_row * self.rows.dilation
             start = T.Bind(
@@ -214,22 +235,7 @@ class _Emitter:
         scale = self._scale(y, x) if self.average else None
         for index in range(count):
             value = registers[index] if scale is None else registers[index] * scale
-            store(self.y, place + index * lanes, self._stored(value), lanes)
-
-    def _neutral(self) -> Value:
-        """What no value of a window changes."""
-        if self.x_operand.dtype in CODES:
-            dtype = self.x_operand.stored_dtype
-            return splat(tirx.const(int(np.iinfo(dtype).min), dtype), self.lanes)
-        return constant(0.0 if self.average else -math.inf, self.lanes)
-
-    def _stored(self, value: Value) -> Value:
-        """A code as the result stores it: an offset more or less is the highest bit inverted."""
-        source, into = self.x_operand.stored_dtype, self.y_operand.stored_dtype
-        if source == into:
-            return value
-        highest = tirx.const(128 if source == "uint8" else -128, source)
-        return T.reinterpret(value ^ splat(highest, self.lanes), dtype=f"{into}x{self.lanes}")
+            store(self.y, place + index * lanes, stored(value, self.x_operand, self.y_operand, lanes), lanes)
 
     def _unrolled(self, registers: Registers, start: Value, count: int, taps: range) -> None:
         """Every input column is loaded once and goes to each window that sees it."""
@@ -248,10 +254,8 @@ class _Emitter:
     def _merge(self, registers: Registers, index: int, value: Value) -> None:
         if self.average:
             registers[index] = registers[index] + value
-        elif self.x_operand.dtype in CODES:
-            registers[index] = T.max(registers[index], value)
         else:
-            registers[index] = statements(self.isa).maximum(registers[index], value)
+            registers[index] = greater(registers[index], value, self.x_operand, self.isa)
 
     @contextmanager
     def _tap_rows(self, y: Value) -> Iterator[Value]:

@@ -17,13 +17,14 @@ from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.integer import IntegerVectors
 from tapdot.kernels.tvm_adapter import Buffer, T
 
+
 @dataclass(frozen=True)
 class Products:
     """What the innermost loop multiplies and adds: float32 values, or dot products of codes.
 
-    ``lanes``: sums in an accumulator. ``unit``: consecutive input channels that one multiply-add consumes. ``units_per_load``: units
-    that one load of inputs serves. ``weights(buffer, offset)``, ``broadcasts(buffer, offset, units)`` and ``multiply_add(accumulator,
-    broadcast, weights)`` emit them.
+    ``lanes``: sums in an accumulator. ``unit``: consecutive input channels that one multiply-add consumes. ``units_per_load``:
+    units that one load of inputs serves. ``weights(buffer, offset)``, ``broadcasts(buffer, offset, units)`` and
+    ``multiply_add(accumulator, broadcast, weights)`` emit them.
     """
 
     lanes: int
@@ -32,6 +33,8 @@ class Products:
     weights: Callable[[Buffer, Value], Any]
     broadcasts: Callable[[Buffer, Value, int], Sequence[Any]]
     multiply_add: Callable[[Value, Any, Any], Value]
+    wide_indices: bool = False
+    """Whether loops over channels count in 64 bits: addresses then become pointers that the loop advances."""
 
     def operands(self, buffer: Buffer, start: Value, offsets: Sequence[int], units: int) -> Sequence[Sequence[Any]]:
         """:attr:`broadcasts` at the offset of every position."""
@@ -52,7 +55,9 @@ class Products:
     @classmethod
     def of_codes(cls, vectors: IntegerVectors) -> Products:
         """8-bit codes, a quad of channels at a time."""
-        return cls(vectors.lanes, QUAD, vectors.quads_per_load, vectors.weights, vectors.quads, vectors.dot)
+        return cls(
+            vectors.lanes, QUAD, vectors.quads_per_load, vectors.weights, vectors.quads, vectors.dot, vectors.quads_per_load > 1
+        )
 
 
 QUAD = 4
@@ -138,6 +143,7 @@ def channel_step(isa: Isa, accumulators: int, channels: int, input_block: int, a
 LINE_FLOATS = 16
 """float32 values in a cache line of 64 bytes."""
 
+
 @dataclass(frozen=True)
 class Prefetch:
     """Weights of the next chunk, fetched into the second-level cache while this one is computed.
@@ -199,8 +205,8 @@ def accumulate(
 
     Channels count in units of ``products`` everywhere: single ones or quads. ``taps`` are the extents of the tap loops;
     ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and channel; position ``p`` lies
-    ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a step. Weights lie as ``[*taps,
-    channels, vectors, lanes * unit]`` from ``weight_start`` on. ``ahead`` says which weights to fetch meanwhile.
+    ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a step. Weights lie as
+    ``[*taps, channels, vectors, lanes * unit]`` from ``weight_start`` on. ``ahead`` says which weights to fetch meanwhile.
     """
     vector = products.lanes * products.unit
     panel = tile.vectors * vector
@@ -226,6 +232,9 @@ def accumulate(
                     register = v * tile.positions + position
                     accumulators[register] = products.multiply_add(accumulators[register], scalar, vector_weights)
 
+    def turns(extent: int) -> Value:
+        return T.int64(extent) if products.wide_indices and extent > 1 else extent
+
     def tap_loops(extents: Sequence[int], tap: tuple[Value, ...], tap_index: Value) -> None:
         if extents:
             with loop(extents[0]) as index:
@@ -233,12 +242,12 @@ def accumulate(
             return
         whole, rest = divmod(channels, step)
         if whole and ahead is not None and whole % ahead.period == 0:
-            with loop(whole // ahead.period) as group:
+            with loop(turns(whole // ahead.period)) as group:
                 ahead.emit(weights, tap_index * (whole // ahead.period) + group)
-                with loop(ahead.period) as index:
+                with loop(turns(ahead.period)) as index:
                     body(tap, tap_index, (group * ahead.period + index) * step, step)
         elif whole:
-            with loop(whole) as index:
+            with loop(turns(whole)) as index:
                 body(tap, tap_index, index * step, step)
         if rest:
             body(tap, tap_index, whole * step, rest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,15 +23,17 @@ MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Tr
     "GlobalMaxPool",
 }
 """Operators that mean the same on codes: every element of the result is one of the operand's, or what a Pad pads with."""
+WIDENING = 1.25
+"""A third of a bit."""
 POOLS = ("AveragePool", "GlobalAveragePool")
 
 
-def scale_of_reader(graph: Graph, node: Node) -> Codes | None:
-    """What a Concat's only reader quantizes its result to, where it does only that."""
+def scale_of_reader(graph: Graph, node: Node, changed: Mapping[str, Node]) -> Codes | None:
+    """What a Concat's only reader, perhaps changed, quantizes its result to, where it does only that."""
     readers = graph.consumers[node.output]
     if graph.uses(node.output) != 1 or not readers or readers[0].op != "Elementwise":
         return None
-    expression = parsed(str(readers[0].attributes["expression"]))
+    expression = parsed(str(changed.get(readers[0].name, readers[0]).attributes["expression"]))
     if is_simulated(expression) and expression.arguments == (Leaf(ACCUMULATOR),):
         return Codes.of(dict(expression.attributes))
     return None
@@ -57,8 +59,17 @@ def within_range(codes: Codes, range_of: Codes) -> Codes:
     return replace(codes, low=low, high=high)
 
 
-def with_shared_scales(graph: Graph) -> Graph:
-    """Producers that only a Concat reads quantize straight to its scale (the contract), which saves a second rounding."""
+def may_widen(own: Codes, codes: Codes) -> bool:
+    """Whether a tensor that others read too may take the scale of a join: one little wider costs them less than a rescaling."""
+    same = (own.zero_point, own.dtype) == (codes.zero_point, codes.dtype)
+    return same and own.scale <= codes.scale <= WIDENING * own.scale
+
+
+def with_shared_scales(graph: Graph) -> tuple[Graph, dict[str, Codes]]:
+    """The graph in which what a Concat joins is produced at one scale (the contract), which saves a second rounding; and the
+    codes that each Concat whose branches are known joins in.
+    """
+    targets: dict[str, Codes] = {}
     changed: dict[str, Node] = {}
 
     def known(value: str) -> Codes | None:
@@ -67,11 +78,20 @@ def with_shared_scales(graph: Graph) -> Graph:
             return None
         if (expression := simulated_expression(changed.get(node.name, node))) is not None:
             return Codes.of(dict(expression.attributes))
+        if node.op == "Concat":
+            return joint(node)
         return known(node.inputs[0]) if node.op in MOVES or node.op in POOLS else None
 
+    def joint(node: Node) -> Codes | None:
+        if node.name in targets:
+            return targets[node.name]
+        branches = [known(name) for name in node.inputs if name not in graph.constants]
+        found = [codes for codes in branches if codes is not None]
+        return scale_of_reader(graph, node, changed) or (common_codes(found) if found and len(found) == len(branches) else None)
+
     def assign(value: str, codes: Codes) -> None:
-        node = graph.producer(value)
-        if node is None or graph.uses(value) != 1:
+        node, own = graph.producer(value), known(value)
+        if node is None or (graph.uses(value) != 1 and not (own is not None and may_widen(own, codes))):
             return
         if (expression := simulated_expression(node)) is not None:
             key = "expression" if node.op == "Elementwise" else "epilogue"
@@ -81,14 +101,11 @@ def with_shared_scales(graph: Graph) -> Graph:
         elif node.op in MOVES or node.op in POOLS:
             assign(node.inputs[0], codes)
         elif node.op == "Concat":
-            for name in node.inputs:
-                assign(name, codes)
+            targets[node.name] = codes
 
-    for node in reversed(graph.nodes):
-        if node.op == "Concat":
-            branches = [codes for name in node.inputs if (codes := known(name)) is not None]
-            wanted = scale_of_reader(graph, node) or (common_codes(branches) if branches else None)
-            if wanted is not None:
-                for name in node.inputs:
-                    assign(name, wanted)
-    return graph.map_nodes(lambda node: changed.get(node.name, node)) if changed else graph
+    for node in reversed(graph.nodes):  # a Concat that feeds another one learns its scale before its branches do
+        if node.op == "Concat" and (wanted := joint(node)) is not None:
+            targets[node.name] = wanted
+            for name in node.inputs:
+                assign(name, wanted)
+    return graph.map_nodes(lambda node: changed.get(node.name, node)) if changed else graph, targets

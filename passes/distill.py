@@ -105,7 +105,7 @@ def distill(
         raise TapdotError(
             f"Graph {graph.name!r} has no batch norm with stored statistics, so there is nothing to distill inputs from. Compile "
             "the model's .pt2 file (many ONNX exports have folded the batch norms, torch.export keeps them), or give data with "
-            "--data; Gaussian inputs only stand in where accuracy does not matter."
+            "--data. Gaussian inputs (--set distill_samples.gaussian=true) only stand in where accuracy does not matter."
         )
     batch = min(batch, count)
     network = _Network(graph, targets, batch)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node, unique_name
+from tapdot.compiler.graph import Graph, GraphBuilder, Node, unique_name
 from tapdot.compiler.operators.fused import parsed
 from tapdot.kernels.expression import ACCUMULATOR, Expression, Leaf, leaves, substitute
 from tapdot.passes.codes import Codes, check_width
-from tapdot.passes.concat_scales import MOVES, common_codes, scale_of_reader, with_shared_scales
+from tapdot.passes.concat_scales import MOVES, common_codes, with_shared_scales
 from tapdot.passes.constants import channel_shape
 from tapdot.passes.integer_expressions import Accumulator, Inexpressible, IntegerExpressions, Linear, Meaning, Real
+from tapdot.passes.integer_sums import Sum, check_pool, pool_sum
 from tapdot.passes.integer_weights import integer_weights
-from tapdot.passes.overflow import accumulator_bounds, prove_accumulator, window_bounds
+from tapdot.passes.overflow import accumulator_bounds, prove_accumulator
 from tapdot.passes.simulated import (
     apply,
     as_chain,
@@ -46,19 +46,6 @@ class Choices:
     """Nodes that stay float by choice, with the reason."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sum:
-    """A node whose accumulator waits for an expression over it: operator, operands before the extras, and attributes."""
-
-    node: Node
-    op: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-    meaning: Accumulator
-    codes: Codes
-    """Of its operand."""
-
-
 @dataclass(eq=False)
 class Walk:
     """Builds the integer graph; ``quantized``, ``floats`` and ``remarks`` say what was done."""
@@ -72,6 +59,8 @@ class Walk:
     """Values of the old graph that are float in the new one."""
     waiting: dict[str, Codes] = field(default_factory=dict)
     """Float values that somebody may want quantized so."""
+    joined: Mapping[str, Codes] = field(default_factory=dict)
+    """The codes of Concats by name, where they were known beforehand."""
     sums: dict[str, Sum] = field(default_factory=dict)
     """Pools whose only reader is an expression, which becomes their epilogue."""
     quantized: dict[str, str] = field(default_factory=dict)
@@ -91,7 +80,8 @@ class Walk:
         """The integer graph."""
         for name in self.graph.inputs:
             self.reals[name] = self.builder.input(name, self.graph.type(name))
-        for node in with_shared_scales(self.graph).nodes:
+        graph, self.joined = with_shared_scales(self.graph)
+        for node in graph.nodes:
             self.visit(node)
         outputs = [self.output(name) for name in self.graph.outputs]
         return self.builder.build(outputs).replace(notes=self.graph.notes)
@@ -271,26 +261,8 @@ class Walk:
 
     def average(self, node: Node) -> None:
         """AveragePool and GlobalAveragePool (3)."""
-        x, kind = node.inputs[0], self.graph.type(node.inputs[0])
-        if kind.rank != 4:
-            raise Inexpressible(f"it is not over planes: its input has the shape {list(kind.shape)}")
-        if node.attributes.get("ceil_mode"):
-            raise Inexpressible("its last windows hang over padding that counts")
-        name, meaning = self.need_codes(x)
-        if node.op == "GlobalAveragePool":
-            count, size = np.asarray(math.prod(kind.shape[2:])), math.prod(kind.shape[2:])
-            op, given = "QGlobalSum", dict[str, Any](zero_point=meaning.zero_point)
-        else:
-            kernel: tuple[int, ...] = tuple(node.attributes["kernel_shape"])  # type: ignore[arg-type]
-            given = {key: node.attributes[key] for key in ("kernel_shape", "strides", "pads")}
-            given |= {"zero_point": meaning.zero_point}
-            size = math.prod(kernel)
-            op, count = "QSumPool", np.asarray(size)
-            if not node.attributes.get("count_include_pad") and any(given["pads"]):
-                count = window_counts(kind.shape[2:], kernel, given["strides"], given["pads"])
-        low, high = (np.asarray(bound, np.int64) for bound in window_bounds(meaning, size))
-        prove_accumulator(node.name, low, high)
-        host = Sum(node, op, (name,), given, Accumulator(meaning.scale / count, low, high), meaning)
+        check_pool(node, self.graph.type(node.inputs[0]))
+        host = pool_sum(node, self.graph.type(node.inputs[0]).shape, *self.need_codes(node.inputs[0]))
         readers = self.graph.consumers[node.output]
         if len(readers) == 1 and self.graph.uses(node.output) == 1 and readers[0].op == "Elementwise":
             reader = readers[0]
@@ -324,7 +296,7 @@ class Walk:
         """Branches at one scale (3)."""
         branches = {name: self.need_codes(name) for name in node.inputs if name not in self.graph.constants}
         meanings = [codes for _, codes in branches.values()]
-        wanted = scale_of_reader(self.graph, node) or common_codes(meanings)
+        wanted = self.joined.get(node.name) or common_codes(meanings)
         names, low, high = [], wanted.low, wanted.low
         for index, value in enumerate(node.inputs):
             if value in self.graph.constants:
@@ -505,13 +477,3 @@ class Walk:
     def fresh(self, name: str) -> str:
         """A name that neither graph uses."""
         return unique_name(name, {**self.graph.types, **self.builder.types})
-
-
-# -- pools and joins -----------------------------------------------------------------------------------------------------------
-
-
-def window_counts(plane: Sequence[int], kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int]) -> np.ndarray:
-    """How many positions of the plane each window of a pool covers: ``[1, 1, H, W]``."""
-    inside = np.pad(np.ones(plane, np.int64), list(zip(pads[: len(plane)], pads[len(plane) :], strict=True)))
-    windows = np.lib.stride_tricks.sliding_window_view(inside, tuple(kernel))[tuple(slice(None, None, step) for step in strides)]
-    return windows.sum(axis=tuple(range(-len(plane), 0)))[np.newaxis, np.newaxis]

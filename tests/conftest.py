@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.command_line import Tapdot
 
 HOW_TO_EMULATE = "sudo apt-get install qemu-user libc6-arm64-cross libstdc++6-arm64-cross"
 SIGNS_OF_A_MISSING_TOOL = ("emulated: ", "could not import", "is not installed")
@@ -14,6 +18,14 @@ LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
 
 HEARS_CONTROL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 """First line of a script that a test sends SIGINT to: a shell's background jobs ignore it, and so would what they start."""
+
+
+@pytest.fixture
+def tapdot(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tapdot:
+    """Runs a command in this process."""
+    from tests.command_line import command_runner
+
+    return command_runner(monkeypatch, capfd)
 
 
 def emulator_missing() -> str | None:

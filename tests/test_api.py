@@ -85,6 +85,66 @@ def test_settings_reach_the_passes() -> None:
     assert len(apart.program.calls) > len(fused.program.calls)
 
 
+IMAGES = np.random.default_rng(0).standard_normal((4, *INPUT_SHAPE[1:])).astype(np.float32)
+
+
+@pytest.mark.parametrize("form", ["array", "batches", "loader", "npz", "images and classes"])
+def test_every_form_of_data(tmp_path: Path, form: str) -> None:
+    np.savez(tmp_path / "x.npz", x=IMAGES)
+    data = {
+        "array": IMAGES,
+        "batches": iter([IMAGES[:3], IMAGES[3:]]),
+        "loader": [(torch.from_numpy(IMAGES), torch.zeros(4, dtype=torch.int64))],
+        "npz": tmp_path / "x.npz",
+        "images and classes": (IMAGES, np.zeros(4, np.int64)),
+    }[form]
+    package = tapdot.compile(small_network(), target="host:generic", recipe="int8", data=data)
+    (note,) = (note for note in package.notes if "have scales from" in note)
+    assert "from 4 samples" in note
+    assert package.numeric_gap == tapdot.compile(small_network(), target="host:generic", recipe="int8", data=IMAGES).numeric_gap
+
+
+def test_integers_compute_what_the_reference_does() -> None:
+    package = tapdot.compile(small_network(), target="host:generic", recipe="int8", data=IMAGES)
+    device = tapdot.connect("host")
+    assert device.verify(package).bit_exact
+    (found,) = device.run(package, {"image": IMAGES[:1]}).values()
+    (exact,) = device.run(tapdot.compile(small_network(), target="host:generic"), {"image": IMAGES[:1]}).values()
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_zero_shot_and_its_progress() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()).eval()
+    lines: list[str] = []
+    package = tapdot.compile(
+        *(module, (torch.zeros(INPUT_SHAPE),)),
+        target="host:generic",
+        recipe="int8",
+        zero_shot=True,
+        settings=["distill_samples.count=2", "distill_samples.steps=3"],
+        progress=lines.append,
+    )
+    assert lines and lines[-1].startswith("step 3 of 3: loss ")
+    assert any(note.startswith("Distilled 2 samples in 3 steps") for note in package.notes)
+    assert package.numeric_gap
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"recipe": "int8"}, "'small' does not say them.*--data.*--zero-shot"),
+        ({"recipe": "int8", "data": IMAGES, "zero_shot": True}, "choose one"),
+        ({"data": IMAGES}, "The recipe 'float' takes no data"),
+        ({"recipe": "int8", "data": []}, "holds no samples"),
+        ({"recipe": "int8", "data": 3}, "Expected data as an .npz file.*found int"),
+    ],
+)
+def test_wrong_calibration_is_a_sentence(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(TapdotError, match=sentence):
+        tapdot.compile(small_network(), **arguments)  # type: ignore[arg-type]
+
+
 def test_dump_and_check(tmp_path: Path) -> None:
     tapdot.compile(small_network(), target="host:generic", dump=tmp_path / "graphs", check=True)
     names = sorted(path.name for path in (tmp_path / "graphs").iterdir())

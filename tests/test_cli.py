@@ -9,63 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from tests.command_line import Outcome, Tapdot, failed, names
 from tests.conftest import HEARS_CONTROL_C
 from tests.small_networks import INPUT_SHAPE, small_onnx
 
-from tapdot.cli import main
 from tapdot.compiler.package import Package
 
 COMMANDS = ("compile", "run", "verify", "measure", "bench", "inspect", "devices", "recipes", "doctor")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: exit status, stdout and stderr, the latter with line breaks of the terminal undone."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """The one message on stderr."""
-        return " ".join(self.err.split())
-
-    def json(self) -> Any:
-        """The one document on stdout."""
-        return json.loads(self.out)
-
-
-Tapdot = Callable[..., Outcome]
-
-
-@pytest.fixture
-def tapdot(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Tapdot:
-    """Runs a command in this process; what libraries write past Python is seen too."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tapdot", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "120")
-        capfd.readouterr()
-        status: object = 0
-        with warnings.catch_warnings():
-            try:
-                main()
-            except SystemExit as leaving:
-                status = leaving.code
-        captured = capfd.readouterr()
-        return Outcome(int(status or 0), captured.out, captured.err)  # type: ignore[call-overload]
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tapdot.compile(folder / "small.onnx", target="host:generic").save(folder / "small.tapdot")
     np.savez(folder / "x.npz", image=np.random.default_rng(0).standard_normal(INPUT_SHAPE).astype(np.float32))
     return folder
-
-
-def names(folder: Path) -> list[str]:
-    """What lies in a folder, hidden files too."""
-    return sorted(path.name for path in folder.iterdir())
-
-
-def failed(outcome: Outcome, *words: str) -> None:
-    """One or two sentences on stderr, nothing on stdout, status 1."""
-    assert outcome.status == 1, outcome
-    assert outcome.out == ""
-    assert outcome.sentence.startswith("tapdot: ")
-    assert "Traceback" not in outcome.err
-    for word in words:
-        assert word in outcome.sentence, outcome.sentence
 
 
 # -- what works ------------------------------------------------------------------------------------------------------------------
@@ -312,7 +252,6 @@ def test_unknown_choices(tapdot: Tapdot, folder: Path, tmp_path: Path) -> None:
 
 NOTHING_SLOW = """
 import json, sys
-from tapdot.cli import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["tapdot", *arguments]
     try:

@@ -5,9 +5,10 @@ Sums over channels run over *quads*, 4 consecutive input channels; a vector hold
     dot(acc, quad, weights)[l] = acc[l] + sum_k (quad[k] + operand_offset) * weights[l][k]
     dyadic(x, multiplier, shift)[l] = numerics.dyadic(x[l], multiplier[l], shift[l])
 
-What an instruction set stores is its own business: :meth:`IntegerVectors.pack_weights`, :meth:`~IntegerVectors.pack_multipliers`
-and :meth:`~IntegerVectors.pack_shifts` put constants into the form the instructions want, and back. Each emitter's meaning in numpy
-is the module ``kernels.numerics``; ``tests/kernels/isa`` tests one against the other.
+What an instruction set stores is its own business: :meth:`IntegerVectors.pack_weights`,
+:meth:`~IntegerVectors.pack_multipliers` and :meth:`~IntegerVectors.pack_shifts` put constants into the form the instructions
+want, and back. Each emitter's meaning in numpy is the module ``kernels.numerics``; ``tests/kernels/isa`` tests one against the
+other.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ class IntegerVectors(ABC):
 
     @abstractmethod
     def operand_offset(self, stored_dtype: str) -> int:
-        """What :meth:`quads` adds to the stored codes of that type: 128 or -128 where instructions want the other sign, else 0."""
+        """What :meth:`quads` adds to stored codes of that type: 128 or -128 where instructions want the other sign, else 0."""
 
     @abstractmethod
     def quads(self, buffer: Buffer, offset: Value, count: int) -> list[Any]:
         """``count`` consecutive quads of stored codes, each as the operand that :meth:`dot` multiplies with every lane."""
 
     def taps(self, codes: Value) -> Any:
-        """``lanes * 4`` bytes of codes, another quad in every lane, as an operand of :meth:`dot`; with :meth:`operand_offset` in it."""
+        """``lanes * 4`` codes, another quad in every lane, as an operand of :meth:`dot`; :meth:`operand_offset` is in it."""
         return codes
 
     @abstractmethod
@@ -123,7 +124,7 @@ class IntegerVectors(ABC):
         return [T.Bind(buffer[T.ramp(offset + v * lanes, 1, lanes)].astype(self.vector)) for v in range(vectors)]
 
     def narrow(self, values: Sequence[Value], zero: int, low: int, high: int, dtype: str) -> Value:
-        """int32 vectors as one vector of ``len(values) * lanes`` stored codes: ``clamp(x + zero, low, high)``, no sum overflowing.
+        """int32 vectors as one vector of ``len(values) * lanes`` stored codes: ``clamp(x + zero, low, high)``, no overflow.
 
         ``zero``, ``low`` and ``high`` speak of stored codes of type ``dtype``.
         """

@@ -80,7 +80,6 @@ class _X86Vectors(IntegerVectors):
         indices = [lane + 1 if lane % 2 == 0 else lanes + lane for lane in range(lanes)]
         return T.Bind(T.shift_right(T.Bind(T.Shuffle(halves, indices)) + half, after))
 
-
     def narrow(self, values: Sequence[Value], zero: int, low: int, high: int, dtype: str) -> Value:
         """Saturation is a clamp: to 16 bits, with ``|zero| <= 256`` added there, and to 8 bits; four vectors fill a register.
 

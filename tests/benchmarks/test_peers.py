@@ -96,6 +96,29 @@ def test_quantized_files_run(folder: Path) -> None:
     assert report.tables[0].timings[0].error < peers.TOLERANCE["int8"]
 
 
+def test_tapdot_quantizes_with_the_calibration_images_of_its_peers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = engines.Model("squeezenet", folder)
+    asked = {}
+
+    class CompiledError(Exception):
+        pass
+
+    def compile_only(path: Path, **choices: object) -> None:
+        asked.update(path=path, **choices)
+        raise CompiledError
+
+    monkeypatch.setattr("tapdot.compile", compile_only)
+    for precision in ("int8", "float"):
+        assert precision in engines.load("tapdot").precisions
+        with pytest.raises(CompiledError):
+            engines.load("tapdot")().prepare(model, precision, 1)
+        assert (asked["path"], asked["recipe"]) == (model.onnx(), precision), "the float model, also for int8"
+        if precision == "int8":
+            np.testing.assert_array_equal(np.stack(model.calibration()), np.asarray(asked["data"])[:, np.newaxis])
+        else:
+            assert asked["data"] is None
+
+
 def test_the_command_line_refuses_what_it_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="unknown network 'alexnet'; there are vgg16"):
         peers.names("alexnet", dict(peers.zoo.NETWORKS), "network")

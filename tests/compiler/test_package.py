@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.small_networks import small_network
+from tests.small_networks import INPUT_SHAPE, small_network
 
 import tapdot
 from tapdot.compiler.errors import PackageError, TapdotError
@@ -51,6 +51,25 @@ def change_manifest(**facts: object) -> Callable[[dict[str, bytes]], None]:
         entries[MANIFEST_ENTRY] = json.dumps({**json.loads(entries[MANIFEST_ENTRY]), **facts}).encode()
 
     return change
+
+
+def test_precision_comes_back(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).standard_normal(INPUT_SHAPE).astype(np.float32)
+    compiled = tapdot.compile(small_network(), target="host:generic", recipe="int8", data=images)
+    loaded = Package.load(compiled.save(tmp_path / "small.tapdot"))
+    assert loaded.coverage == compiled.coverage and loaded.coverage is not None and loaded.coverage.is_integer
+    assert loaded.numeric_gap == compiled.numeric_gap
+    decibels = [gap.decibels for gap in loaded.numeric_gap if gap.decibels is not None]
+    assert decibels == sorted(decibels) and decibels[0] > 15
+
+
+def test_a_package_from_before_precision_was_reported(saved: Path) -> None:
+    repack(saved, change_manifest(coverage=None))
+    loaded = Package.load(saved)
+    assert loaded.coverage is None and loaded.numeric_gap == ()
+    repack(saved, change_manifest(coverage={"operators": {}}))
+    with pytest.raises(PackageError, match="damaged"):
+        Package.load(saved)
 
 
 def test_everything_comes_back(compiled: Package, saved: Path) -> None:

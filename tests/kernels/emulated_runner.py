@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tapdot.compiler.lower.library import link
-from tapdot.kernels.target import Target
+from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.kernels.tvm_adapter import PrimFunc, object_code
 from tapdot.runtime.instructions import Argument, InstructionCount, count_call
 
@@ -27,6 +28,17 @@ def emulated_cpu(target: Target) -> str:
 def is_emulated(target: Target) -> bool:
     """Whether code for a target runs on another architecture than this machine's."""
     return target.architecture == "aarch64" != platform.machine()
+
+
+def target_or_skip(name: str) -> Target:
+    """The target of that name, or a skipped test where this machine can neither run nor emulate its code."""
+    try:
+        target = find_target(name)
+    except UnknownTargetError as error:
+        pytest.skip(str(error))
+    if not is_emulated(target) and (missing := set(target.features) - set(find_target("host").features)):
+        pytest.skip(f"this machine lacks {', '.join(sorted(missing))}")
+    return target
 
 
 def call(function: PrimFunc, target: Target, inputs: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> InstructionCount:

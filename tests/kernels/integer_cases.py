@@ -84,7 +84,7 @@ def integer_convolution(
 
 
 def values(workload: Workload, extreme: bool = False) -> list[np.ndarray | None]:
-    """Random operands: all codes and weights (``extreme``: only the largest and smallest), scales that use the range of results."""
+    """Random operands: all codes and weights (``extreme``: the largest and smallest), scales that use the range of results."""
     generator = np.random.default_rng(0)
     found: list[np.ndarray | None] = []
     weight = workload.inputs[1]
@@ -120,10 +120,15 @@ def reference(workload: Workload, arrays: Sequence[np.ndarray | None]) -> np.nda
 
 
 def check(
-    family: Family, workload: Workload, target: Target, config: Config | None = None, extreme: bool = False
+    family: Family,
+    workload: Workload,
+    target: Target,
+    config: Config | None = None,
+    extreme: bool = False,
+    arrays: Sequence[np.ndarray | None] | None = None,
 ) -> np.ndarray:
     """Runs the workload and compares with the reference, bit for bit; returns the result."""
-    arrays = values(workload, extreme)
+    arrays = values(workload, extreme) if arrays is None else arrays
     wanted = reference(workload, arrays)
     got = run(family, workload, target, arrays, config)
     assert got.dtype == wanted.dtype and got.shape == wanted.shape

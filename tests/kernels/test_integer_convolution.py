@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from integer_cases import RESIDUAL, TABLE, TARGETS, check, integer_convolution, values
+from integer_cases import RESIDUAL, SCALED, TABLE, TARGETS, check, integer_convolution, values
 from kernel_runner import assert_links_alone
 
 from tapdot.kernels.integer_convolution import IntegerConvolution
@@ -14,9 +14,22 @@ LOGITS = "Dequantize(Narrow(Dyadic(acc, r0, r1), zero_point=5, low=-128, high=12
 CASES = {
     "3x3": {"shape": (1, 16, 9, 10), "filters": 32},
     "zero points": {"shape": (1, 20, 6, 7), "filters": 24, "zero_point": 131, "result_zero": 7},
-    "signed codes": {"shape": (1, 32, 6, 7), "filters": 16, "dtype": "int8", "result": "int8", "zero_point": -20, "result_zero": -3},
+    "signed codes": {
+        "shape": (1, 32, 6, 7),
+        "filters": 16,
+        "dtype": "int8",
+        "result": "int8",
+        "zero_point": -20,
+        "result_zero": -3,
+    },
     "signs as the graph has them": {"shape": (1, 16, 6, 7), "filters": 16, "dtype": "int8", "zero_point": 9, "offset": False},
-    "unsigned as the graph has them": {"shape": (1, 16, 6, 7), "filters": 16, "zero_point": 200, "result": "int8", "offset": False},
+    "unsigned as the graph has them": {
+        "shape": (1, 16, 6, 7),
+        "filters": 16,
+        "zero_point": 200,
+        "result": "int8",
+        "offset": False,
+    },
     "odd channels": {"shape": (2, 5, 6, 6), "filters": 7, "strides": (2, 2), "pads": NO_PADS, "bias": False},
     "stem in quads": {
         "shape": (1, 3, 17, 19),
@@ -42,7 +55,14 @@ CASES = {
     },
     "groups that begin inside a quad": {"shape": (1, 45, 5, 5), "filters": 99, "group": 9, "zero_point": 3, "epilogue": RESIDUAL},
     "several filters a channel": {"shape": (1, 10, 6, 7), "filters": 20, "group": 10, "epilogue": RESIDUAL, "dtype": "int8"},
-    "asymmetric": {"shape": (1, 8, 8, 11), "filters": 24, "kernel": (1, 7), "pads": (0, 1, 0, 4), "strides": (1, 2), "zero_point": 8},
+    "asymmetric": {
+        "shape": (1, 8, 8, 11),
+        "filters": 24,
+        "kernel": (1, 7),
+        "pads": (0, 1, 0, 4),
+        "strides": (1, 2),
+        "zero_point": 8,
+    },
     "no input below the last window": {
         "shape": (1, 4, 9, 9),
         "filters": 8,
@@ -74,13 +94,29 @@ def test_extreme_codes_and_weights(target, dtype):
     check(IntegerConvolution(), work, target, extreme=True)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("epilogue", [SCALED, RESIDUAL], ids=["scaled", "residual"])
+def test_scales_around_one_need_a_shift_before_the_product(target, epilogue):
+    target = find_target(target)
+    work = integer_convolution(target, (1, 3, 4, 6), 32, (1, 1), pads=NO_PADS, block=4, epilogue=epilogue, result_zero=100)
+    arrays = values(work)
+    arrays[1], arrays[2] = (arrays[1] // 64).astype(np.int8), arrays[2] // 100
+    arrays[4] = np.resize(np.arange(28, 41), arrays[4].shape).astype(np.int32)
+    assert np.unique(check(IntegerConvolution(), work, target, arrays=arrays)).size > 100
+
+
 @pytest.mark.parametrize("target", ["host", "host:avx2", "host:generic"])
 def test_every_configuration_computes_the_same(target):
     target = find_target(target)
-    work = integer_convolution(target, (1, 32, 7, 9), 80, epilogue=RESIDUAL, zero_point=5)
+    work = integer_convolution(target, (1, 16, 7, 9), 80, (1, 2), pads=NO_PADS, epilogue=RESIDUAL, zero_point=5)
     space = IntegerConvolution().space(work, target)
     for index, vectors in enumerate(space["vectors"]):
-        config = {"vectors": vectors, "rows": (1, 2, 3)[index % 3], "columns": (3, 1, 4)[index % 3], "splits": (1, 2, 4)[index % 3]}
+        config = {
+            "vectors": vectors,
+            "rows": (1, 2, 3)[index % 3],
+            "columns": (3, 1, 4)[index % 3],
+            "splits": (1, 2, 4)[index % 3],
+        }
         check(IntegerConvolution(), work, target, config)
 
 
@@ -100,7 +136,9 @@ def test_refuses_what_it_cannot_compute():
     x, w, *rest = work.inputs
     free = Workload(work.op, (x, type(w)(w.shape, "int8"), *rest), work.outputs, work.attributes)
     assert IntegerConvolution().serves(work, target) and not IntegerConvolution().serves(free, target)
-    assert not IntegerConvolution().serves(integer_convolution(target, (1, 4, 9, 9), 8, epilogue="Sqrt(Dyadic(acc, r0, r1))"), target)
+    assert not IntegerConvolution().serves(
+        integer_convolution(target, (1, 4, 9, 9), 8, epilogue="Sqrt(Dyadic(acc, r0, r1))"), target
+    )
 
 
 @pytest.mark.parametrize("name", ["3x3", "groups inside a vector", "1x1 with a residual", "wider halo than needed"])

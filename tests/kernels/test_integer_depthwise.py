@@ -40,14 +40,25 @@ CASES = {
     "no halo": {"shape": (1, 18, 5, 5), "pads": NO_PADS},
     "raw sums": {"shape": (1, 33, 6, 6), "epilogue": "acc", "zero_point": 100},
 }
+WITHOUT_DOTS = (
+    "stride and odd channels",
+    "signs as the graph has them",
+    "5x5 with a residual",
+    "dilated along rows",
+    "large kernel",
+    "one window",
+)
+"""What avx2 and avx512 run: their code takes long to compile, and differs from the others' only inside gathers and dots."""
 
 
 def depthwise(target, shape, **options):
     return integer_convolution(target, shape, shape[1], group=shape[1], **options)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(target, name) for target in TARGETS for name in (CASES if target in ("host", "host:generic") else WITHOUT_DOTS)],
+)
 def test_equals_the_reference(target, name):
     target = find_target(target)
     check(IntegerDepthwise(), depthwise(target, **CASES[name]), target)
@@ -57,7 +68,7 @@ def test_equals_the_reference(target, name):
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_extreme_codes(target, dtype):
     target = find_target(target)
-    work = depthwise(target, (1, 32, 9, 9), dtype=dtype, zero_point=0, epilogue="acc")
+    work = depthwise(target, (1, 32, 5, 4), dtype=dtype, epilogue="acc")
     check(IntegerDepthwise(), work, target, extreme=True)
 
 

@@ -6,6 +6,7 @@ from integer_cases import TARGETS, code_layout, limits, reference
 from kernel_runner import assert_links_alone, attributes, run
 
 from tapdot.kernels import numerics
+from tapdot.kernels.global_pooling import GlobalPooling
 from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.pooling import Pooling
@@ -101,9 +102,7 @@ def test_sum_pool(target, name):
 @pytest.mark.parametrize("name", GLOBALS)
 def test_global_sum(target, name):
     target = find_target(target)
-    work = global_sum(target, **GLOBALS[name])
-    check(IntegerGlobalSum(), work, target)
-    check(IntegerGlobalSum(), work, target, extreme=True)
+    check(IntegerGlobalSum(), global_sum(target, **GLOBALS[name]), target, extreme=name == "large")
 
 
 def test_configurations_of_a_sum_pool():
@@ -132,6 +131,15 @@ MAXIMA = {
     "all clipped": {"shape": (1, 7, 3, 2), "kernel": (5, 4), "pads": (2, 2, 2, 1)},
     "dilated": {"shape": (1, 16, 12, 14), "kernel": (2, 3), "pads": (0, 3, 1, 0), "dilations": (2, 3)},
 }
+STORED = [
+    ("ResNet stem", "uint8", (0, 0)),
+    ("ResNet stem", "uint8", (-128, -128)),
+    ("ResNet stem", "int8", (128, 0)),
+    ("VGG", "int8", (0, 128)),
+    ("ceil beyond pads", "int8", (0, 0)),
+    ("all clipped", "uint8", (-128, 0)),
+    ("dilated", "int8", (128, 128)),
+]
 
 
 def max_pool(
@@ -173,16 +181,27 @@ def largest_codes(work, x):
     return y
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(
-    ("dtype", "offsets"), [("uint8", (0, 0)), ("uint8", (-128, -128)), ("int8", (128, 0)), ("int8", (0, 128))]
-)
-def test_max_pool_of_codes(target, dtype, offsets):
+@pytest.mark.parametrize("target", ["host", "host:generic"])
+@pytest.mark.parametrize(("name", "dtype", "offsets"), STORED)
+def test_max_pool_of_codes(target, name, dtype, offsets):
     target = find_target(target)
-    for case in MAXIMA.values():
-        work = max_pool(target, **case, dtype=dtype, offsets=offsets)
-        arrays = values(work)
-        np.testing.assert_array_equal(run(Pooling(), work, target, arrays), largest_codes(work, arrays[0]))
+    work = max_pool(target, **MAXIMA[name], dtype=dtype, offsets=offsets)
+    arrays = values(work)
+    np.testing.assert_array_equal(run(Pooling(), work, target, arrays), largest_codes(work, arrays[0]))
+
+
+@pytest.mark.parametrize("target", ["host", "host:generic"])
+@pytest.mark.parametrize(("dtype", "offsets"), [("uint8", (0, 0)), ("uint8", (-128, 0)), ("int8", (0, 128))])
+def test_global_maximum_of_codes(target, dtype, offsets):
+    target = find_target(target)
+    for shape, halo in (((2, 37, 3, 5), Halo(1, 2, 1, 1)), ((1, 16, 1, 1), Halo())):
+        x = Operand(shape, dtype, Layout(16, halo, {0: np.iinfo(dtype).max, 128: 255, -128: 127}[offsets[0]], offsets[0]))
+        for block in (16, 1):
+            y = Operand((*shape[:2], 1, 1), dtype, Layout(block, code_offset=offsets[1]))
+            work = Workload("GlobalMaxPool", (x,), (y,), ())
+            arrays = values(work)
+            got = run(GlobalPooling(), work, target, arrays)
+            np.testing.assert_array_equal(got, arrays[0].max(axis=(2, 3), keepdims=True))
 
 
 @pytest.mark.emulated

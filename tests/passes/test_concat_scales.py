@@ -6,7 +6,7 @@ import pytest
 from tests.passes.test_requantize import HEADER, WINDOW, T, U, close
 
 from tapdot.passes.codes import Codes
-from tapdot.passes.concat_scales import common_codes, within_range
+from tapdot.passes.concat_scales import common_codes, may_widen, within_range
 
 BRANCHES = f"""{HEADER}
     %c: {T} = Conv(%q, %w, %b) {{{WINDOW}}}
@@ -40,6 +40,12 @@ def test_a_branch_that_others_read_is_rescaled() -> None:
     assert rescaled(f"{BRANCHES}{join}\nreturn %j, %e", 2.0) == ["j.rescale1"]
 
 
+def test_a_branch_that_others_read_is_widened_a_little() -> None:
+    text = BRANCHES.replace("scale=0.3, zero_point=5", "scale=0.35, zero_point=0")
+    join = f"%j: {JOINED} = Concat(%f, %g) {{axis=1}}\n%e: {T} = Conv(%g, %v) {{{WINDOW}}}"
+    assert rescaled(f"{text}{join}\nreturn %j, %e", 2.5) == []
+
+
 def test_a_moved_branch_and_a_join_of_joins() -> None:
     body = f"""
         %p: {T} = MaxPool(%g) {{kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], dilations=[1, 1]}}
@@ -51,7 +57,7 @@ def test_a_moved_branch_and_a_join_of_joins() -> None:
 
 def test_a_zero_point_that_rectifies_still_does_at_another_scale() -> None:
     """Quantizers drop a ReLU whose range begins at their lowest code."""
-    text = BRANCHES.replace(f"%r: {T} = Relu(%c)", f"%r: {T} = Identity(%c)")
+    text = BRANCHES.replace(f"%r: {T} = Relu(%c)\n", "").replace("FakeQuantize(%r)", "FakeQuantize(%c)")
     join = f"%j: {JOINED} = Concat(%f, %g) {{axis=1}}\n%y: {JOINED} = FakeQuantize(%j) {{scale=0.5, zero_point=100, {U}}}"
     made = close(f"{text}{join}\nreturn %y", 0.5)
     assert "low=100" in str(made.producers["f"].attributes["epilogue"])
@@ -60,6 +66,12 @@ def test_a_zero_point_that_rectifies_still_does_at_another_scale() -> None:
 def test_constants_join_as_codes() -> None:
     join = "constant %k: float32[1,1,5,6]\n%j: float32[1,5,5,6] = Concat(%f, %k) {axis=1}"
     close(f"{BRANCHES}{join}\nreturn %j", 0.4)
+
+
+def test_who_may_be_widened() -> None:
+    assert may_widen(SMALL, Codes(0.12, 0, 0, 255, "uint8"))
+    for other in (Codes(0.13, 0, 0, 255, "uint8"), Codes(0.09, 0, 0, 255, "uint8"), Codes(0.1, 1, 0, 255, "uint8")):
+        assert not may_widen(SMALL, other)
 
 
 SMALL = Codes(0.1, 0, 0, 255, "uint8")

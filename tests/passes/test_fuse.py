@@ -296,3 +296,21 @@ def test_the_report_says_why_something_was_not_fused() -> None:
         "'m' was not fused into 'c': operand 'z' has the shape [2, 4, 1, 1].",
         "'t' was not fused into 'd': 'd' is an output of the model.",
     ]
+
+
+def test_integer_chains_are_left_alone() -> None:
+    """They are another dialect: floats beside them are fused with floats only."""
+    scale = "Narrow(Dyadic(Widen(acc, zero_point=0), multiplier=1500000000, shift=31), low=0, high=255, dtype='uint8')"
+    text = (
+        "input %x: uint8[1,4,5,5]\n"
+        f'%a: uint8[1,4,5,5] = Elementwise(%x) {{expression="{scale}"}}\n'
+        f'%b: uint8[1,4,5,5] = Elementwise(%a) {{expression="{scale}"}}\n'
+        '%r: float32[1,4,5,5] = Elementwise(%b) {expression="Dequantize(Widen(acc), scale=0.5)"}\n'
+        "%s: float32[1,4,5,5] = Sigmoid(%r)\n"
+        "%t: float32[1,4,5,5] = Relu(%s)\n"
+        "return %t"
+    )
+    after = Fuse()(graph(text))
+    assert [node.op for node in after.nodes] == ["Elementwise"] * 4
+    assert after.nodes[-1].attributes["expression"] == "Relu(Sigmoid(acc))"
+    assert [node.attributes["expression"] for node in after.nodes[:2]] == [scale, scale]

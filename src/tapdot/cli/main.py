@@ -10,8 +10,7 @@ import math
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +37,7 @@ from tapdot.cli.options import (
     ZeroShotOption,
     parse_shapes,
 )
+from tapdot.cli.progress import Lines, progress
 
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
@@ -68,9 +68,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-progress = Console(stderr=True, highlight=False)
-SECONDS_BETWEEN_LINES = 5.0
-"""Of progress, where it goes to a file."""
 
 
 def main() -> None:
@@ -125,21 +122,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class _Lines:
-    """Shows what a long pass says: beside the spinner on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, show: Callable[[str], object]) -> None:
-        self.show = show
-        self.printed = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        if progress.is_terminal:
-            self.show(line)
-        elif time.monotonic() - self.printed >= SECONDS_BETWEEN_LINES:
-            self.printed = time.monotonic()
-            progress.print(line, markup=False, soft_wrap=True)
-
-
 def _compile(
     model: Path,
     target: str,
@@ -165,7 +147,7 @@ def _compile(
             settings=settings or (),
             dump=dump,
             check=check,
-            progress=_Lines(lambda line: status.update(f"{title}: {line}")),
+            progress=Lines(lambda line: status.update(f"{title}: {line}")),
         )
     for note in package.import_notes:
         progress.print(note, markup=False, soft_wrap=True)

@@ -104,7 +104,8 @@ def test_dyadic_scaling_for_every_shift(target):
 def test_codes_from_and_to_int32(target, dtype, clamp):
     vectors = integer_vectors(target.isa)
     lanes, limits = vectors.lanes, np.iinfo(dtype)
-    zero, low, high = clamp[0], *(limit if bound is None else bound for bound, limit in zip(clamp[1:], (limits.min, limits.max)))
+    zero, low, high = clamp
+    low, high = (limits.min if low is None else low), (limits.max if high is None else high)
     count = max(1, 16 // lanes)
     x = np.random.default_rng(2).integers(-400, 400, (8, count * lanes)).astype(np.int32)
     x[0], x[1] = 2**31 - 1, -(2**31)

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from tapdot.kernels import numerics
+
+
+@pytest.mark.parametrize("ratio", [0.003, 0.25, 0.499999, 0.5, 0.7071, 1.0, 1.9, 37.5])
+@pytest.mark.parametrize("low", [-255, -128, -3, 0])
+def test_short_multipliers_scale_every_code_alike(ratio, low):
+    multiplier, shift = numerics.dyadic_parameters(ratio)
+    short = numerics.short_dyadic(multiplier, shift, low, low + 255)
+    assert short is not None
+    m, p = short
+    for code in range(low, low + 256):
+        product = code * m + 2 ** (p - 1)
+        assert -(2**31) <= product < 2**31 and product >> p == numerics.dyadic(code, multiplier, shift)
+
+
+def test_no_short_multiplier_where_all_bits_count():
+    multiplier, shift = numerics.dyadic_parameters(1 / 3)
+    assert numerics.short_dyadic(multiplier, shift, 0, 2**20) is None
+
+
+@pytest.mark.parametrize("h", [31, 32])
+def test_high_halves_scale_alike(h):
+    generator = np.random.default_rng(0)
+    for shift in range(numerics.SMALLEST_SHIFT, numerics.LARGEST_SHIFT + 1):
+        k, p = numerics.high_half_shifts(shift, h)
+        largest = numerics.INT32_MAX >> k
+        x = generator.integers(-largest, largest + 1, 50)
+        m = generator.integers(2**30, 2**31, 50)
+        wanted = numerics.dyadic(x, m, shift)
+        assert np.array_equal(numerics.rounding_shift((x << k) * m >> h, p), wanted)
