@@ -16,9 +16,7 @@ from tapdot.kernels.layout import round_up
 from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.plane_cover import PlaneCover, Region, Shape
 from tapdot.kernels.register_tile import QUAD, Tile, segments
-from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import T
-from tapdot.kernels.workload import Workload
 
 INPUT_PART_BYTES = 384 * 1024
 RESIDENT_WEIGHT_BYTES = 384 * 1024

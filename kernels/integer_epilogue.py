@@ -29,7 +29,9 @@ BLOCK = 16
 FULL, CHANNEL, SCALAR, TABLE, MULTIPLIER, SHIFT = "full", "channel", "scalar", "table", "multiplier", "shift"
 POSITION, MULTIPLIER_THERE, SHIFT_THERE = "position", "multiplier there", "shift there"
 """Constants that differ from position to position instead: the scales of an average over windows of several sizes."""
-OPERATORS = frozenset({"Widen", "Dyadic", "Add", "Sub", "Mul", "Max", "Min", "Narrow", "Lookup", "Dequantize"})
+OPERATORS = frozenset({"Widen", "Dyadic", "Add", "Sub", "Mul", "Max", "Min", "Narrow", "Lookup", "Dequantize", "Reals"})
+INTO_FLOATS = ("Dequantize", "Reals")
+"""They stand at the root, and their result is what the network leaves the integers with."""
 TABLE_CODES = 256
 NEUTRAL_SHIFT = 32
 """The shift of channels that are padding."""
@@ -107,9 +109,11 @@ class IntegerEpilogue:
         if uses is not None:
             scales = operand.constant and operand.dtype == "int32" and kind not in (FULL, None) and len(uses) == 1
             return None if not scales else next(iter(uses)) + (" there" if kind == POSITION else "")
-        if kind in (None, POSITION) or (kind == FULL and operand.constant) or operand.dtype not in ("int32", *CODES):
+        if kind in (None, POSITION) or (kind == FULL and operand.constant):
             return None
-        return kind
+        if operand.dtype == "float32":
+            return kind if operand.constant and name == scales_of_reals(self.expression) else None
+        return kind if operand.dtype in ("int32", *CODES) else None
 
     def served(self) -> bool:
         """Whether every operand and every operator of the expression can be emitted."""
@@ -127,7 +131,7 @@ class IntegerEpilogue:
                 return str(dict(attributes)["dtype"])
             case Apply(op="Lookup", arguments=(_, Leaf(name))):
                 return dict(zip(self.names, self.operands, strict=True))[name].dtype if name in self.names else None
-            case Apply(op="Dequantize"):
+            case Apply(op=op) if op in INTO_FLOATS:
                 return "float32"
             case Leaf(name) if name in self.names:
                 return dict(zip(self.names, self.operands, strict=True))[name].dtype
@@ -235,7 +239,7 @@ class IntegerEpilogue:
             for v in range(vectors):
                 start = 0 if prod(operand.shape) == 1 else (first_channel // lanes + v) * rows * lanes
                 values = [T.Bind(buffer[T.ramp(start + row * lanes, 1, lanes)]) for row in range(rows)]
-                if operand.dtype != "int32":
+                if operand.dtype in CODES:
                     values = [T.Bind(value.astype(self.vectors.vector)) for value in values]
                 found[v][name] = values
         return found
@@ -503,6 +507,10 @@ class IntegerEpilogue:
         factor = T.broadcast(T.float32(float(np.float32(scale))), lanes)
         return _Reals([T.Bind(value.astype(f"float32x{lanes}") * factor) for value in self._logical(codes, zero_point)])
 
+    def _reals(self, x: Result, factors: list[Value]) -> Result:
+        floats = f"float32x{self.isa.lanes}"
+        return _Reals([T.Bind(value.astype(floats) * factor) for value, factor in zip(self._logical(x), factors, strict=True)])
+
     def _pairwise(self, function: Callable[[Value, Value], Value], a: Result, b: Result) -> Result:
         if isinstance(a, int) and isinstance(b, int):
             raise ValueError("Expected an operand in every operation of an integer epilogue, found two numbers.")
@@ -566,6 +574,14 @@ def dyadic_uses(tree: Expression) -> dict[str, set[str]]:
     return found
 
 
+def scales_of_reals(tree: Expression) -> str | None:
+    """The operand that the integers at the root are multiplied by to become floats; it is nothing else."""
+    match tree:
+        case Apply(op="Reals", arguments=(inner, Leaf(name))) if name not in leaves(inner):
+            return name
+    return None
+
+
 def shift_of_accumulator(tree: Expression) -> str | None:
     """The operand by which ``Dyadic`` shifts the accumulator, where that is all that reads the accumulator."""
     if not isinstance(tree, Apply):
@@ -578,15 +594,15 @@ def shift_of_accumulator(tree: Expression) -> str | None:
 
 
 def well_formed(tree: Expression, root: bool = False) -> bool:
-    """Whether every operator is known and stands where it may: ``Dequantize`` at the root, scales and tables are operands."""
+    """Whether every operator is known and stands where it may: floats at the root, scales and tables are operands."""
     if isinstance(tree, Number):
         return tree.value.is_integer()
     if not isinstance(tree, Apply):
         return True
-    if tree.op not in OPERATORS or (tree.op == "Dequantize" and not root):
+    if tree.op not in OPERATORS or (tree.op in INTO_FLOATS and not root):
         return False
     inner = tree.arguments
-    if tree.op in ("Dyadic", "Lookup"):
+    if tree.op in ("Dyadic", "Lookup", "Reals"):
         if not all(isinstance(argument, Leaf) for argument in inner[1:]):
             return False
         inner = inner[:1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tapdot.compiler import pipeline
+from tapdot.compiler.data import open_data
 from tapdot.compiler.errors import TargetError
 from tapdot.compiler.frontends import trace
 from tapdot.compiler.graph import Graph
@@ -66,7 +67,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     target = _target(target)
     check_calibration(recipe, data is not None, zero_shot, settings)
     layout = pipeline.Phase("layout", (AssignLayouts(target),))
-    phases = find_recipe(recipe, settings, Calibration(data, zero_shot), then=(layout,))
+    phases = find_recipe(recipe, settings, Calibration(_replayed(data), zero_shot), then=(layout,))
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
     gap = _numeric_gap(outcome, phases)
@@ -83,6 +84,11 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
         coverage=coverage(outcome.graph, outcome.reasons),
         numeric_gap=gap,
     )
+
+
+def _replayed(data: object) -> object:
+    """Data that several passes can go through, though it be an iterator; a list of batches is that already."""
+    return data if data is None or isinstance(data, list | tuple) else open_data(data)
 
 
 def _numeric_gap(outcome: pipeline.Outcome, phases: pipeline.Recipe) -> tuple[TensorGap, ...]:

@@ -14,20 +14,39 @@ from tapdot.kernels.integer_matrix_convolution import IntegerMatrixConvolution
 from tapdot.kernels.target import find_target
 
 pytestmark = pytest.mark.emulated
+DOTS = (
+    "zero points",
+    "signs as the graph has them",
+    "unsigned as the graph has them",
+    "odd channels",
+    "stem in quads",
+    "1x1 with a residual",
+    "groups with a rest of a block",
+    "groups that begin inside a quad",
+    "wider halo than needed",
+    "one position",
+    "real results",
+)
 PLAIN = ("zero points", "1x1 with a residual", "groups that begin inside a quad", "unsigned as the graph has them")
 MATRIX = {
-    "3x3": CASES["3x3"],
     "zero points": CASES["zero points"],
     "unsigned as the graph has them": CASES["unsigned as the graph has them"],
     "1x1 with a residual": CASES["1x1 with a residual"],
     "1x1 stride 2": CASES["1x1 stride 2"],
     "whole groups": CASES["whole groups"],
     "asymmetric": CASES["asymmetric"],
-    "dilated": {"shape": (2, 40, 7, 7), "filters": 24, "dilations": (2, 2), "pads": (2, 2, 2, 2), "dtype": "int8", "zero_point": 3},
+    "dilated": {
+        "shape": (2, 40, 7, 7),
+        "filters": 24,
+        "dilations": (2, 2),
+        "pads": (2, 2, 2, 2),
+        "dtype": "int8",
+        "zero_point": 3,
+    },
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", DOTS)
 def test_dot_products_match_the_reference(name):
     target = find_target("cortex-a76")
     check(IntegerConvolution(), integer_convolution(target, **CASES[name]), target)
@@ -49,7 +68,7 @@ def test_matrix_products_match_the_reference(name):
 
 @pytest.mark.parametrize(
     "config",
-    [(4, 1, 3), (1, 3, 1), (2, 2, 3), (8, 1, 2), (4, 3, 5)],
+    [(4, 1, 3), (1, 3, 1), (8, 1, 2)],
     ids=lambda config: "x".join(map(str, config)),
 )
 def test_every_tile_of_pairs_computes_the_same(config):
@@ -60,8 +79,9 @@ def test_every_tile_of_pairs_computes_the_same(config):
     check(IntegerMatrixConvolution(), work, target, tile)
 
 
-@pytest.mark.parametrize("target", ["cortex-a76", "cortex-a76:neon", "cortex-x2"])
-@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    ("target", "dtype"), [("cortex-a76", "uint8"), ("cortex-a76", "int8"), ("cortex-a76:neon", "int8"), ("cortex-x2", "uint8")]
+)
 def test_extreme_codes_and_weights(target, dtype):
     target = find_target(target)
     zero = {"uint8": 0, "int8": -128}[dtype]

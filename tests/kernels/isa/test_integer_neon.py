@@ -33,7 +33,9 @@ def _values(dtype: str, lanes: int, generator: np.random.Generator) -> np.ndarra
 def _apply(instruction: Instruction) -> PrimFunc:
     finished: list[PrimFunc] = []
     with function("kernel", finished):
-        sources = [(argument(f"x{i}", CASES * _split(t)[1], _split(t)[0]), _split(t)[1]) for i, t in enumerate(instruction.operands)]
+        sources = [
+            (argument(f"x{i}", CASES * _split(t)[1], _split(t)[0]), _split(t)[1]) for i, t in enumerate(instruction.operands)
+        ]
         dtype, lanes = _split(instruction.result)
         result = argument("y", CASES * lanes, dtype)
         with loop(CASES) as case:
