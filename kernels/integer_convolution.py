@@ -222,7 +222,7 @@ class Emitter:
         weight_start: Value,
         following: tuple[Value, Value, int] | None,
     ) -> None:
-        """The tile whose first output is ``channel`` at (y, x); ``following`` weights are fetched meanwhile (:class:`Prefetch`)."""
+        """The tile whose first output is ``channel`` at (y, x); ``following`` are the weights to fetch meanwhile."""
         plan, geometry, isa = self.plan, self.plan.geometry, self.isa
         places = [(row, column) for row in range(tile.rows) for column in range(tile.columns)]
         window = geometry.window_start(channel // isa.lanes, plan.tile.vectors)
@@ -234,6 +234,8 @@ class Emitter:
         kernel, units = geometry.kernel, plan.window // geometry.unit
         aligned = geometry.group == 1 or (geometry.whole_groups(plan.tile.vectors) and geometry.channels_per_group % block == 0)
         step = max(1, min(units, block // geometry.unit)) if aligned else 1
+        if self.vectors.quads_per_load > 1:
+            step = min(step, self.vectors.quads_per_load)
         if geometry.taps_in_row:
             kernel, units = (kernel[0], 1), kernel[1]
             step = min(units, self.vectors.quads_per_load)

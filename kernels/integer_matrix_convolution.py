@@ -1,4 +1,4 @@
-"""Dense convolution of codes by 2x8x2 matrix products (``smmla`` of the i8mm extension): two positions, two filters, eight channels.
+"""Dense convolution of codes by matrix products, ``smmla`` of the i8mm extension: two positions, two filters, eight channels.
 
 A multiply-add does twice the work of a dot product. Its operands are pairs: rows of eight channels of two positions, taken apart
 from blocks of 16 channels as they are loaded, and of two filters, packed that way. All else is as in ``integer_convolution``.
@@ -43,8 +43,10 @@ class OctetGeometry(QuadGeometry):
 
 
 class IntegerMatrixConvolution(IntegerConvolution):
-    """What :class:`~kernels.integer_convolution.IntegerConvolution` computes, with the same configuration, where octets pay: for more
-    than one position, and eight channels or more in blocks that no group straddles."""
+    """What ``IntegerConvolution`` computes, with the same configuration, where octets pay.
+
+    That is for more than one position, and eight channels or more in blocks that no group straddles.
+    """
 
     name = "integer_matrix_convolution"
     geometry = OctetGeometry

@@ -119,7 +119,7 @@ def recipe(
 
 
 def options(name: str) -> list[str]:
-    """Every option of a recipe as the line that would set it to what it is, those of passes that only a choice brings included."""
+    """Every option of a recipe as the line that sets it to what it is, those of passes that only a choice brings included."""
     if name != "int8":
         return describe(RECIPES[name](None))
     own = [f"int8.{field.name}={str(field.default).lower()}" for field in fields(Int8Options)]

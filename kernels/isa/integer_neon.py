@@ -126,7 +126,7 @@ class _NeonVectors(IntegerVectors):
         return intrinsic("llvm.vector.reduce.or", "int32", together) != 0
 
     def dyadic(self, x: Value, multiplier: Sequence[Value], shift: Sequence[Value]) -> Value:
-        """``sqdmulh`` gives ``floor((x << k) * m / 2^31)``: it cannot saturate, as ``m`` is positive. ``srshl`` rounds half up."""
+        """``sqdmulh`` gives ``floor((x << k) * m / 2^31)``, unsaturated as ``m`` is positive; ``srshl`` rounds half up."""
         before, after = shift
         return T.Bind(SRSHL(SQDMULH(T.shift_left(x, before), multiplier[0]), after))
 
@@ -207,8 +207,8 @@ OCTET = 8
 class MatrixDots(LaneDots):
     """``smmla``: two positions times two filters, eight channels at a time.
 
-    Weights lie as ``[lanes, 8]``: two registers of two filters each. An accumulator holds ``[position 0 x filters 0 and 1, position 1
-    x filters 0 and 1]``; :meth:`regrouped` makes vectors of four filters of it.
+    Weights lie as ``[lanes, 8]``: two registers of two filters each. An accumulator holds the sums of filters 0 and 1 at position
+    0, then at position 1; :meth:`regrouped` makes vectors of four filters of two accumulators.
     """
 
     def pack_weights(self, weights: np.ndarray) -> np.ndarray:
@@ -218,7 +218,7 @@ class MatrixDots(LaneDots):
         return packed.reshape(*packed.shape[:-1], self.lanes, OCTET)
 
     def pairs(self, buffer: Buffer, start: Value, offsets: Sequence[int], octets: int) -> list[list[Value]]:
-        """For positions two by two, ``octets`` (1 or 2) consecutive octets of both; a last position without a neighbour is its own.
+        """For positions two by two, ``octets`` (1 or 2) consecutive octets of both; a last position alone is its own neighbour.
 
         Neighbours that lie side by side are read and taken apart by one ``ld2``.
         """
@@ -254,11 +254,15 @@ def position_pairs(offsets: Sequence[int]) -> list[tuple[int, int]]:
 
 
 class WidenedLanes(_NeonVectors):
-    """``smlal`` by lane: codes and weights are widened to 16 bits, so that every product is exact. Weights lie as ``[4, lanes]``."""
+    """``smlal`` by lane: codes and weights are widened to 16 bits, so that every product is exact.
+
+    Weights lie as ``[4, lanes]``.
+    """
 
     weight_registers = 2
     spare_registers = 1
     dots_per_cycle = 0.5
+    quads_per_load = 2
 
     def operand_offset(self, stored_dtype: str) -> int:
         return 0

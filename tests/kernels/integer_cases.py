@@ -22,6 +22,8 @@ RESIDUAL = (
     "zero_point={zero}, low={low}, high={high}, dtype='{dtype}')"
 )
 TABLE = "Lookup(" + SCALED + ", r2)"
+REALS, REALS_MOVED = "Reals(acc, r0)", "Reals(Max(Add(acc, -700.0), 0.0), r0)"
+"""The last layer of a network, whose sums become floats by one multiply a channel."""
 
 
 def code_layout(dtype: str, target: Target, zero: int, halo: Halo = Halo(), block: int = BLOCK, offset: bool = True) -> Layout:  # noqa: B008
@@ -70,14 +72,16 @@ def integer_convolution(
     x = Operand(shape, dtype, code_layout(dtype, target, zero_point, halo, block, offset))
     w = Operand((filters, shape[1] // group, *kernel), "int8", None, True)
     operands: list[Operand | None] = [x, w, Operand((filters,), "int32", None, True) if bias else None]
-    if epilogue != "acc":
+    if epilogue in (REALS, REALS_MOVED):
+        operands.append(Operand((1, filters, 1, 1), "float32", None, True))
+    elif epilogue != "acc":
         operands += scales(filters)
     if epilogue == RESIDUAL:
         operands.append(Operand(output, dtype, code_layout(dtype, target, 3, Halo(0, 2, 1, 0), BLOCK, offset)))
     if epilogue == TABLE:
         operands.append(Operand((256,), result, None, True))
     text = epilogue.format(zero=result_zero, dtype=result, **limits(result))
-    kind = "int32" if epilogue == "acc" else "float32" if epilogue.startswith("Dequantize") else result
+    kind = "int32" if epilogue == "acc" else "float32" if epilogue.startswith(("Dequantize", "Reals")) else result
     layout = code_layout(result, target, result_zero, Halo(1, 1, 0, 2), BLOCK, offset) if kind == result else Layout(BLOCK)
     options = attributes(strides=strides, pads=pads, dilations=dilations, group=group, zero_point=zero_point, epilogue=text)
     return Workload("QConv", tuple(operands), (Operand(output, kind, layout),), options)
@@ -103,6 +107,8 @@ def values(workload: Workload, extreme: bool = False) -> list[np.ndarray | None]
             found.append(codes.astype(operand.dtype))
         elif index == 2:
             found.append(generator.integers(-3000, 3000, operand.shape).astype(np.int32))
+        elif operand.dtype == "float32":
+            found.append(generator.uniform(1e-4, 1e-2, operand.shape).astype(np.float32))
         elif scale_number == 0:
             scale_number = 1
             found.append(generator.integers(2**30, 2**31, operand.shape).astype(np.int32))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from integer_cases import RESIDUAL, SCALED, TABLE, TARGETS, check, integer_convolution, values
+from integer_cases import REALS_MOVED, RESIDUAL, SCALED, TABLE, TARGETS, check, integer_convolution, values
 from kernel_runner import assert_links_alone
 
 from tapdot.kernels.integer_convolution import IntegerConvolution
@@ -74,6 +74,7 @@ CASES = {
     "one position": {"shape": (1, 33, 1, 1), "filters": 17, "kernel": (1, 1), "pads": NO_PADS, "result": "int8"},
     "raw sums": {"shape": (1, 33, 3, 3), "filters": 17, "epilogue": "acc", "zero_point": 100},
     "real results": {"shape": (1, 20, 3, 3), "filters": 17, "epilogue": LOGITS},
+    "real results by one multiply a channel": {"shape": (1, 20, 3, 3), "filters": 17, "epilogue": REALS_MOVED},
 }
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from integer_cases import SCALED, TARGETS, check, limits
+from integer_cases import REALS, REALS_MOVED, SCALED, TARGETS, check, limits
 from kernel_runner import assert_links_alone, attributes
 
 from tapdot.kernels.integer_gemm import IntegerFullyConnected
@@ -21,11 +21,13 @@ def workload(rows, depth, columns, epilogue=SCALED, dtype="uint8", result="uint8
         Operand((depth, columns), "int8", None, True),
         Operand((columns,), "int32", None, True) if bias else None,
     ]
-    if epilogue != "acc":
+    if epilogue in (REALS, REALS_MOVED):
+        operands.append(Operand((1, columns), "float32", None, True))
+    elif epilogue != "acc":
         operands += [Operand((1, columns), "int32", None, True), Operand((columns,), "int32", None, True)]
     if epilogue == RESIDUAL:
         operands.append(Operand((rows, columns), dtype))
-    kind = "int32" if epilogue == "acc" else "float32" if epilogue == LOGITS else result
+    kind = "int32" if epilogue == "acc" else "float32" if epilogue in (LOGITS, REALS, REALS_MOVED) else result
     text = epilogue.format(zero=4, dtype=result, **limits(result))
     output = (Operand((rows, columns), kind),)
     return Workload("QGemm", tuple(operands), output, attributes(epilogue=text, zero_point=zero_point))
@@ -42,7 +44,9 @@ def test_matches_the_reference(target, shape):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("rows", [1, 5])
-@pytest.mark.parametrize("epilogue", [LOGITS, RESIDUAL, "acc"], ids=["logits", "residual", "raw sums"])
+@pytest.mark.parametrize(
+    "epilogue", [LOGITS, REALS, REALS_MOVED, RESIDUAL, "acc"], ids=["logits", "reals", "moved reals", "residual", "raw sums"]
+)
 def test_epilogues_of_signed_codes(target, rows, epilogue):
     work = workload(rows, 22, 37, epilogue, dtype="int8", zero_point=-11, bias=rows == 1)
     assert np.unique(check(IntegerFullyConnected(), work, find_target(target))).size > 3
