@@ -78,6 +78,10 @@ class _Chooser:
             self.aligned.add(node.name)
             port = Port((block,))
             return Ports(tuple(port for _ in node.inputs), (port,))
+        return self._kernel_ports(node)
+
+    def _kernel_ports(self, node: Node) -> Ports:
+        """What the kernel that serves a node reads and writes. Raises ModelError where none does."""
         workload = workload_of(self.graph, node, layouts=False)
         try:
             family = select(workload, self.target)
@@ -90,9 +94,15 @@ class _Chooser:
         return family.ports(workload, self.target)
 
     def _shared_block(self, node: Node) -> int | None:
-        """The channel block in which all branches of a concatenation can lie side by side (2)."""
+        """The channel block in which all branches of a concatenation can lie side by side (2).
+
+        It is one that the kernel copies in as well, for branches that turn out to be no slices: one given twice, or read by two.
+        """
         channels = [self.graph.type(name).shape[1] for name in node.inputs[:-1]]
         offers = [self._offer(name).blocks for name in node.inputs]
+        if not all(offers):
+            return None
+        offers.append(self._kernel_ports(node).outputs[0].blocks)
         for block in offers[0]:
             if block > 1 and all(block in blocks for blocks in offers) and all(count % block == 0 for count in channels):
                 return block
