@@ -154,7 +154,7 @@ class _Adoption:
             )
         bounds = np.iinfo(DTYPES[dtype])
         value = float(scale.item())
-        if not (np.isfinite(value) and value > 0):
+        if not (np.isfinite(value) and value >= np.finfo(np.float32).tiny):  # a subnormal scale has no inverse in float32
             raise ModelError(
                 f"Expected a positive scale at {node.op} node {node.name!r}, found {value}; quantize the model again."
             )

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapdot.compiler.errors import TapdotError
+from tapdot.compiler.errors import InputError, TapdotError
 from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.interpreter import to_tensor
 from tapdot.compiler.operators import lookup
@@ -62,6 +62,10 @@ class BiasCorrection(Pass):
     tolerance = None
 
     def run(self, graph: Graph, notes: Notes) -> Graph:
+        if not 2 <= self.bits <= 8:
+            raise TapdotError(f"Expected bias_correction.bits between 2 and 8, found {self.bits}.")
+        if self.data is None:
+            raise InputError("Biases are corrected over samples: give some (--data DATA), or leave int8.bias_correction away.")
         placement = Placement(graph)
         sums = {node.name for node in graph.nodes if placement.is_sum(node) and _has_plain_bias(graph, node)}  # (1)
         if not sums:

@@ -95,6 +95,8 @@ def distill(
     """
     if count < 1 or batch < 1:
         raise TapdotError(f"Expected at least one sample to distill, found count={count} and batch={batch}.")
+    if steps is not None and steps < 0:
+        raise TapdotError(f"Expected no fewer than 0 steps of descent, found steps={steps}.")
     for name in graph.inputs:
         if graph.type(name).dtype != "float32" or not graph.type(name).rank:
             raise TapdotError(f"Only float32 inputs can be distilled, and {name!r} is {graph.type(name)}; give data with --data.")
@@ -307,7 +309,8 @@ def _descend(network: _Network, seed: int, steps: int, learning_rate: float, pro
         if not history or loss.item() < min(history):
             best = [np.array(to_array(x)) for x in inputs]
         history.append(loss.item())
-        progress(f"step {step} of {steps}: loss {history[-1]:.4g}, {history[-1] / gaussian:.1%} of Gaussian input's")
+        share = history[-1] / gaussian if gaussian else 1.0  # batch norms whose gamma is 0 ask for nothing
+        progress(f"step {step} of {steps}: loss {history[-1]:.4g}, {share:.1%} of Gaussian input's")
         is_flat = step > PATIENCE and min(history[-PATIENCE:]) > (1 - LEAST_GAIN) * min(history[:-PATIENCE])
         if step == steps or is_flat:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -115,7 +115,21 @@ def recipe(
         return configure((*RECIPES[name](calibration), *then), settings)
     own = [line for line in settings if line.strip().startswith("int8.")]
     phases = int8_recipe(calibration, _int8_options(own))
-    return configure((*phases, *then), [line for line in settings if line not in own])
+    return _one_width(configure((*phases, *then), [line for line in settings if line not in own]), settings)
+
+
+def _one_width(phases: Recipe, settings: Sequence[str]) -> Recipe:
+    """Biases are corrected for the width that the weights will have, unless a line sets another."""
+    if any(line.strip().startswith("bias_correction.bits") for line in settings):
+        return phases
+    bits = next(step.weight_bits for phase in phases for step in phase.passes if isinstance(step, Requantize))
+    return tuple(
+        replace(
+            phase,
+            passes=tuple(replace(step, bits=bits) if isinstance(step, BiasCorrection) else step for step in phase.passes),
+        )
+        for phase in phases
+    )
 
 
 def options(name: str) -> list[str]:

@@ -253,3 +253,23 @@ def test_quantize_writes_what_its_reader_wants() -> None:
     model = physical(text)
     assert not copies(model)
     assert model.type("x").layout == Layout(4)
+
+
+@pytest.mark.usefixtures("in_blocks")
+@pytest.mark.parametrize("target", [SIXTEEN_LANES, FOUR_LANES])
+def test_codes_joined_with_themselves_lie_in_blocks_that_the_kernel_copies(target: str) -> None:
+    """An image in quads could be a slice, but one given twice is none, and the copying kernel knows blocks of sixteen."""
+    lines = (
+        "input %x: float32[1,4,8,8]",
+        '%q: uint8[1,4,8,8] = Quantize(%x) {scale=0.02, zero_point=0, low=0, high=255, dtype="uint8"}',
+        "%all: uint8[1,8,8,8] = Concat(%q, %q) {axis=1}",
+        integer_convolution("y", "all", (8, 16), 8, 5),
+    )
+    model = physical(network(*lines, "return %y"), target)
+    (concat,) = [node for node in model.nodes if node.op == "Concat"]
+    kernel = select(workload_of(model, concat, layouts=False), find_target(target))
+    blocks = kernel.ports(workload_of(model, concat, layouts=False), find_target(target)).outputs[0].blocks
+    assert concat.name not in plan_memory(model).vanished
+    for name in (*concat.inputs, concat.output):
+        layout = model.type(name).layout
+        assert (1 if layout is None else layout.channel_block) in blocks

@@ -127,3 +127,14 @@ def test_after_calibration_and_before_fusing() -> None:
         run(FoldBatchNorm()(small_network()), (Phase("p", (BiasCorrection(IMAGES),)),))
     with pytest.raises(TapdotError, match="after calibrate and before fuse"):
         BiasCorrection(IMAGES)(Fuse()(calibrated()))
+
+
+def test_a_width_that_no_weights_have_is_refused() -> None:
+    with pytest.raises(TapdotError, match=r"bias_correction\.bits between 2 and 8, found 1"):
+        BiasCorrection(IMAGES, bits=1)(calibrated())
+
+
+def test_without_samples_there_is_nothing_to_correct_by() -> None:
+    """As for a model that says its own scales, which needs none for anything else."""
+    with pytest.raises(TapdotError, match=r"over samples: give some \(--data DATA\)"):
+        BiasCorrection(None)(calibrated())

@@ -240,3 +240,17 @@ def test_only_float_inputs() -> None:
         distill(model)
     with pytest.raises(TapdotError, match="at least one sample"):
         distill(network(8), 0)
+
+
+def test_batch_norms_that_ask_for_nothing_leave_samples_as_they_are() -> None:
+    """Every gamma is 0: no loss to lower, nor to compare with."""
+    model = network()
+    gammas = {node.inputs[1]: model.constants[node.inputs[1]] for node in model.nodes if node.op == "BatchNormalization"}
+    found = distill(model.replace(constants={**model.constants, **{name: 0 * old for name, old in gammas.items()}}), 2, steps=2)
+    assert found.gaussian_loss == found.loss == 0
+    assert np.isfinite(found.samples["image"]).all()
+
+
+def test_fewer_than_no_steps_are_refused() -> None:
+    with pytest.raises(TapdotError, match="no fewer than 0 steps of descent, found steps=-1"):
+        distill(network(), 2, steps=-1)

@@ -16,9 +16,10 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph, GraphBuilder
 from tapdot.compiler.pipeline import run
 from tapdot.compiler.types import TensorType
+from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.fuse import ELEMENTWISE, Fuse
 from tapdot.passes.recipe_names import RECIPE_NAMES
-from tapdot.passes.recipes import RECIPES, clean_up, recipe
+from tapdot.passes.recipes import RECIPES, Calibration, clean_up, recipe
 
 torch.set_num_threads(1)
 quick = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -122,3 +123,12 @@ def test_an_unknown_recipe_suggests_the_nearest() -> None:
 
 def test_the_light_list_of_names_is_the_table_of_recipes() -> None:
     assert tuple(RECIPES) == RECIPE_NAMES
+
+
+@pytest.mark.parametrize(("further", "bits"), [((), 4), (("bias_correction.bits=6",), 6)])
+def test_biases_are_corrected_for_the_width_of_the_weights(further: tuple[str, ...], bits: int) -> None:
+    phases = recipe(
+        "int8", ("int8.bias_correction=true", "requantize.weight_bits=4", *further), Calibration(np.zeros((1, 3, 8, 8)))
+    )
+    (step,) = [step for phase in phases for step in phase.passes if isinstance(step, BiasCorrection)]
+    assert step.bits == bits
