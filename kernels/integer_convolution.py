@@ -18,7 +18,8 @@ from tapdot.kernels import numerics
 from tapdot.kernels.emit import Registers, Value, argument, load, loop, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.integer_convolution_plan import QuadGeometry, QuadPlan, default_config, space
-from tapdot.kernels.integer_epilogue import BLOCK, IntegerEpilogue
+from tapdot.kernels.integer_epilogue import IntegerEpilogue
+from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays

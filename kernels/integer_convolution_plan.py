@@ -9,7 +9,7 @@ from itertools import product
 from tapdot.kernels.convolution_plan import Geometry
 from tapdot.kernels.emit import Value
 from tapdot.kernels.family import Config
-from tapdot.kernels.integer_epilogue import BLOCK
+from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import round_up

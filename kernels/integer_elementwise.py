@@ -16,7 +16,8 @@ from tapdot.kernels.elementwise import leaf_names
 from tapdot.kernels.emit import Value, argument, loop, when, write_halo
 from tapdot.kernels.expression import ACCUMULATOR, Apply, Leaf, operators, parse, tables
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.integer_epilogue import BLOCK, FULL, IntegerEpilogue
+from tapdot.kernels.integer_epilogue import IntegerEpilogue
+from tapdot.kernels.integer_operands import BLOCK, FULL
 from tapdot.kernels.isa.code_lookup import ENTRIES, as_stored, code_lookup, from_stored
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits

@@ -17,7 +17,8 @@ from tapdot.kernels.emit import Registers, Value, argument, load, local_buffer, 
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.gemm import MEMORY_BYTES_PER_CYCLE
 from tapdot.kernels.integer_convolution_plan import tile_vectors
-from tapdot.kernels.integer_epilogue import BLOCK, IntegerEpilogue
+from tapdot.kernels.integer_epilogue import IntegerEpilogue
+from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import CODES, round_up

@@ -14,7 +14,7 @@ from tapdot.kernels.emit import Registers, Value, load
 from tapdot.kernels.family import Config
 from tapdot.kernels.integer_convolution import Emitter, IntegerConvolution
 from tapdot.kernels.integer_convolution_plan import STEP_INSTRUCTIONS, QuadGeometry, finish_instructions
-from tapdot.kernels.integer_epilogue import BLOCK
+from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa.integer_neon import OCTET, MatrixDots, position_pairs
 from tapdot.kernels.register_tile import Prefetch, Products, Tile, accumulate
 from tapdot.kernels.target import Target

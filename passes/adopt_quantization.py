@@ -33,7 +33,7 @@ from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import DTYPES, TensorType
 from tapdot.passes.codes import Codes
-from tapdot.passes.concat_scales import MOVES
+from tapdot.passes.movement import SAME_ON_CODES
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -79,7 +79,7 @@ class _Adoption:
         elif any(name in self.codes for name in node.inputs):
             self.move(node)
         else:
-            if node.op in MOVES and node.inputs[0] in self.meanings:
+            if node.op in SAME_ON_CODES and node.inputs[0] in self.meanings:
                 self.meanings |= dict.fromkeys(node.outputs, self.meanings[node.inputs[0]])
             self.nodes.append(node)
 

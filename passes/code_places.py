@@ -17,14 +17,9 @@ from tapdot.compiler.editor import Value
 from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators import lookup
 from tapdot.passes.fuse import may_be_extra
+from tapdot.passes.movement import MAXIMA, MOVES, POOLS
 
 SUMS = ("Conv", "Gemm")
-POOLS = ("AveragePool", "GlobalAveragePool")
-MAXIMA = ("MaxPool", "GlobalMaxPool")
-MOVES = (
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile", "Split", "Slice", "Identity"),
-    *("DepthToSpace", "SpaceToDepth", "Gather"),
-)
 LINEAR = ("Add", "Sub", "Relu", "Clip", "Max", "Min")
 ARITHMETIC = (*LINEAR, "Mul", "PRelu")
 """Element-wise operators that integers can do with several tensors, or constants by channel."""

@@ -11,21 +11,11 @@ from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators.fused import parsed
 from tapdot.kernels.expression import ACCUMULATOR, Apply, Leaf
 from tapdot.passes.codes import Codes
+from tapdot.passes.movement import POOLS, SAME_ON_CODES
 from tapdot.passes.simulated import is_simulated, simulated_expression
 
-MOVES = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand", "Tile", "Split"}) | {
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Gather",
-    "Pad",
-    "Resize",
-    "MaxPool",
-    "GlobalMaxPool",
-}
-"""Operators that mean the same on codes: every element of the result is one of the operand's, or what a Pad pads with."""
 WIDENING = 1.25
 """A third of a bit."""
-POOLS = ("AveragePool", "GlobalAveragePool")
 
 
 def scale_of_reader(graph: Graph, node: Node, changed: Mapping[str, Node]) -> Codes | None:
@@ -80,7 +70,7 @@ def with_shared_scales(graph: Graph) -> tuple[Graph, dict[str, Codes]]:
             return Codes.of(dict(expression.attributes))
         if node.op == "Concat":
             return joint(node)
-        return known(node.inputs[0]) if node.op in MOVES or node.op in POOLS else None
+        return known(node.inputs[0]) if node.op in SAME_ON_CODES or node.op in POOLS else None
 
     def joint(node: Node) -> Codes | None:
         if node.name in targets:
@@ -98,7 +88,7 @@ def with_shared_scales(graph: Graph) -> tuple[Graph, dict[str, Codes]]:
             kept = within_range(codes, Codes.of(dict(expression.attributes)))
             wanted = Apply("FakeQuantize", expression.arguments, tuple(sorted(kept.attributes.items())))
             changed[node.name] = node.with_attributes(**{key: str(wanted)})
-        elif node.op in MOVES or node.op in POOLS:
+        elif node.op in SAME_ON_CODES or node.op in POOLS:
             assign(node.inputs[0], codes)
         elif node.op == "Concat":
             targets[node.name] = codes

@@ -12,12 +12,13 @@ Rounding a channel's weights moves its results by ``(w_q - w) * E[x]`` on averag
 accuracy than noise of the same size, most of all in depthwise convolutions, whose channels have few weights (Nagel et al.,
 "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2; here the means are measured).
 
-The float network and the one whose activations and weights are quantized (``kernels.numerics.weight_codes``) run side by side
-over the samples, node by node, so that every layer is corrected behind layers that already are; each value is kept for all
-samples until its last reader has run.
+The float network and the one whose activations and weights are quantized run side by side over the samples, node by node, so
+that every layer is corrected behind layers that already are; each value is kept for all samples until its last reader has run.
+The weights are those that ``requantize`` will take, found by its own walk: with its options, and none for what stays float.
 
 Legal where
-  1. the node is a convolution or matrix product with constant weights, and its bias is omitted or one constant a channel,
+  1. the node is a convolution or matrix product with constant weights that become codes, and its bias is omitted or one constant
+     a channel,
   2. the shift is finite.
 
 Runs between ``calibrate`` and ``fuse``. The bias's own rounding to int32 is far below these shifts.
@@ -26,7 +27,7 @@ Runs between ``calibrate`` and ``fuse``. The bias's own rounding to int32 is far
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -38,9 +39,10 @@ from tapdot.compiler.interpreter import to_tensor
 from tapdot.compiler.operators import lookup
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import TensorType
-from tapdot.kernels import numerics
 from tapdot.passes.calibrate import SCALES
 from tapdot.passes.code_places import Placement
+from tapdot.passes.fuse import Fuse
+from tapdot.passes.requantize import Requantize
 from tapdot.passes.samples import Feed, feeds
 
 OUTPUT_AXIS = {"Conv": 0, "Gemm": 1}
@@ -53,33 +55,34 @@ class BiasCorrection(Pass):
 
     data: object
     """Samples, in any form that :func:`tapdot.passes.samples.feeds` reads."""
-    bits: int = 8
-    """Width of the weights' codes; what ``requantize`` will use."""
     samples: int | None = 32
     """How many samples to use; memory grows with them. All, if None."""
+    fuse: Fuse = field(default_factory=Fuse)
+    requantize: Requantize = field(default_factory=Requantize)
+    """The passes that will follow, as they are set: the second decides which weights become codes, and which codes."""
 
     requires = (SCALES,)
     tolerance = None
 
     def run(self, graph: Graph, notes: Notes) -> Graph:
-        if not 2 <= self.bits <= 8:
-            raise TapdotError(f"Expected bias_correction.bits between 2 and 8, found {self.bits}.")
+        self.requantize.check()
         if self.data is None:
             raise InputError("Biases are corrected over samples: give some (--data DATA), or leave int8.bias_correction away.")
         placement = Placement(graph)
-        sums = {node.name for node in graph.nodes if placement.is_sum(node) and _has_plain_bias(graph, node)}  # (1)
+        sums = [node for node in graph.nodes if placement.is_sum(node) and _has_plain_bias(graph, node)]
         if not sums:
             raise TapdotError(
                 f"There is no bias to correct in graph {graph.name!r}: it has no convolution and no matrix product with constant "
                 "weights. Correct biases after calibrate and before fuse."
             )
+        weights = self._weights(graph, sums)  # (1)
         runs = [_SideBySide(graph, feed) for feed in feeds(graph, self.data, self.samples)]
         corrected: list[Node] = []
         types, constants = dict(graph.types), dict(graph.constants)
         largest = 0.0
         with torch.inference_mode():
             for node in graph.nodes:
-                shift = _run_node(node, runs, self.bits if node.name in sums else None)
+                shift = _run_node(node, runs, weights.get(node.name))
                 if shift is not None and np.isfinite(shift).all() and shift.any():  # (2)
                     old = graph.constants[node.operand(2)].reshape(-1) if node.operand(2) else np.zeros(1, np.float32)
                     name = unique_name(node.operand(2) or f"{node.name}.bias", types)
@@ -89,9 +92,19 @@ class BiasCorrection(Pass):
                     largest = max(largest, float(np.abs(shift).max()))
                 corrected.append(node)
         notes.add(
-            f"{len(sums)} biases were corrected over {sum(run.feed.count for run in runs)} samples, by {largest:.3g} at most."
+            f"{len(weights)} biases were corrected over {sum(run.feed.count for run in runs)} samples, by {largest:.3g} at most."
         )
         return graph.replace(nodes=tuple(corrected), types=types, constants=constants).pruned()
+
+    def _weights(self, graph: Graph, sums: Sequence[Node]) -> dict[str, Tensor]:
+        """The weights of nodes as their codes give them back, by name, where they become codes."""
+        walk = self.requantize.walk(self.fuse(graph))
+        walk.run()
+        return {
+            node.name: torch.from_numpy(walk.weights[node.name].real(OUTPUT_AXIS[node.op]))
+            for node in sums
+            if node.name in walk.weights
+        }
 
 
 def _has_plain_bias(graph: Graph, node: Node) -> bool:
@@ -142,14 +155,13 @@ class _SideBySide:
                 self.quantized.pop(name, None)
 
 
-def _run_node(node: Node, runs: Sequence[_SideBySide], bits: int | None) -> np.ndarray | None:
-    """Runs a node for all feeds. Where ``bits`` says that its weights will be codes, takes the mean shift of each channel away
-    from the quantized results, and returns it."""
-    weight = None if bits is None else _with_codes(runs[0].graph, node, bits)
+def _run_node(node: Node, runs: Sequence[_SideBySide], weight: Tensor | None) -> np.ndarray | None:
+    """Runs a node for all feeds. Where its weights become codes, ``weight`` is what these give back: takes the mean shift of each
+    channel away from the quantized results, and returns it."""
     for run in runs:
         run.evaluate(node, weight)
     shift: np.ndarray | None = None
-    if bits is not None:
+    if weight is not None:
         total, count = np.zeros(()), 0
         for run in runs:
             for sample in range(run.feed.count):
@@ -163,12 +175,3 @@ def _run_node(node: Node, runs: Sequence[_SideBySide], bits: int | None) -> np.n
     for run in runs:
         run.free(node)
     return shift
-
-
-def _with_codes(graph: Graph, node: Node, bits: int) -> Tensor:
-    """A node's weights as their codes give them back."""
-    weight, axis = graph.constants[node.inputs[1]], OUTPUT_AXIS[node.op]
-    scales = numerics.weight_scales(weight, bits, axis)
-    codes = numerics.weight_codes(weight, scales, bits, axis)
-    along = scales.reshape([-1 if place == axis else 1 for place in range(weight.ndim)])
-    return torch.from_numpy((codes * along).astype(np.float32))

@@ -29,6 +29,11 @@ class IntegerWeights:
     remark: str = ""
     """What a report should say."""
 
+    def real(self, axis: int) -> np.ndarray:
+        """The weights as their codes give them back, float32; output channels run along ``axis``."""
+        along = self.scales.reshape([-1 if place == axis else 1 for place in range(self.codes.ndim)])
+        return np.asarray(self.codes * along, np.float32)
+
 
 def integer_weights(
     node: str,

@@ -26,9 +26,7 @@ from dataclasses import dataclass
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.rewrite import Application, Editor, Value, op, rest, rewrite, rule
-
-# (1)
-MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "DepthToSpace", "SpaceToDepth", "MaxPool", "GlobalMaxPool")
+from tapdot.passes.movement import MAXIMA, REARRANGEMENTS
 
 
 @dataclass(frozen=True)
@@ -52,4 +50,5 @@ def before_move(new: Editor, move: Application, root: Application) -> Value | No
     return new.add(move.op, (quantized, *move.operands[1:]), move.given, name=move.name)  # type: ignore[no-any-return]
 
 
-RULES = (rule(op.FakeQuantize(op[MOVES](rest("operands")).named("move")), before_move),)
+# (1)
+RULES = (rule(op.FakeQuantize(op[*REARRANGEMENTS, *MAXIMA](rest("operands")).named("move")), before_move),)

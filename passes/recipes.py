@@ -9,7 +9,7 @@ import numpy as np
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.options import FALSE, TRUE, configure, describe
-from tapdot.compiler.pipeline import Phase, Recipe
+from tapdot.compiler.pipeline import Pass, Phase, Recipe
 from tapdot.passes.adopt_quantization import AdoptQuantization
 from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.canonicalize import Canonicalize
@@ -115,21 +115,17 @@ def recipe(
         return configure((*RECIPES[name](calibration), *then), settings)
     own = [line for line in settings if line.strip().startswith("int8.")]
     phases = int8_recipe(calibration, _int8_options(own))
-    return _one_width(configure((*phases, *then), [line for line in settings if line not in own]), settings)
+    return _foreseen(configure((*phases, *then), [line for line in settings if line not in own]))
 
 
-def _one_width(phases: Recipe, settings: Sequence[str]) -> Recipe:
-    """Biases are corrected for the width that the weights will have, unless a line sets another."""
-    if any(line.strip().startswith("bias_correction.bits") for line in settings):
-        return phases
-    bits = next(step.weight_bits for phase in phases for step in phase.passes if isinstance(step, Requantize))
-    return tuple(
-        replace(
-            phase,
-            passes=tuple(replace(step, bits=bits) if isinstance(step, BiasCorrection) else step for step in phase.passes),
-        )
-        for phase in phases
-    )
+def _foreseen(phases: Recipe) -> Recipe:
+    """Biases are corrected for the codes that the weights will have: the correction knows the passes that follow."""
+    steps = {type(step): step for phase in phases for step in phase.passes}
+
+    def foresees(step: Pass) -> Pass:
+        return replace(step, fuse=steps[Fuse], requantize=steps[Requantize]) if isinstance(step, BiasCorrection) else step
+
+    return tuple(replace(phase, passes=tuple(map(foresees, phase.passes))) for phase in phases)
 
 
 def options(name: str) -> list[str]:

@@ -119,20 +119,28 @@ class Requantize(Pass):
     tolerance = None
 
     def run(self, graph: Graph, notes: Notes) -> Graph:
-        if not 2 <= self.weight_bits <= 8:
-            raise TapdotError(
-                f"Expected 2 to 8 bits for requantize.weight_bits, found {self.weight_bits}: no kernel serves others."
-            )
+        self.check()
         simulated = any("FakeQuantize" in operators(parsed(text)) for node in graph.nodes if (text := expression_of(node)))
         integer = any(graph.type(name).dtype in ("int8", "uint8") for name in graph.types)
         if not simulated and integer:
             return graph
-        walk = Walk(graph, Choices(self.per_channel, self.weight_bits, self.kept(graph)))
+        walk = self.walk(graph)
         made = walk.run()
         if not walk.quantized:
             raise ModelError(self._nothing(graph, walk, simulated))
         self._remark(walk, notes)
         return made
+
+    def check(self) -> None:
+        """Raises TapdotError for widths that no kernel serves."""
+        if not 2 <= self.weight_bits <= 8:
+            raise TapdotError(
+                f"Expected 2 to 8 bits for requantize.weight_bits, found {self.weight_bits}: no kernel serves others."
+            )
+
+    def walk(self, graph: Graph) -> Walk:
+        """The walk over a fused graph that these options ask for, not begun yet."""
+        return Walk(graph, Choices(self.per_channel, self.weight_bits, self.kept(graph)))
 
     def kept(self, graph: Graph) -> dict[str, str]:
         """Nodes that stay float by choice, with the reason. Raises TapdotError for a name that is none."""

@@ -12,11 +12,12 @@ from tapdot.compiler.graph import Graph, GraphBuilder, Node, unique_name
 from tapdot.compiler.operators.fused import parsed
 from tapdot.kernels.expression import ACCUMULATOR, Expression, Leaf, leaves, substitute
 from tapdot.passes.codes import Codes, check_width
-from tapdot.passes.concat_scales import MOVES, common_codes, with_shared_scales
+from tapdot.passes.concat_scales import common_codes, with_shared_scales
 from tapdot.passes.constants import channel_shape
 from tapdot.passes.integer_expressions import Accumulator, Inexpressible, IntegerExpressions, Linear, Meaning, Real
 from tapdot.passes.integer_sums import Sum, check_pool, pool_sum
-from tapdot.passes.integer_weights import integer_weights
+from tapdot.passes.integer_weights import IntegerWeights, integer_weights
+from tapdot.passes.movement import MAXIMA, POOLS, SAME_ON_CODES
 from tapdot.passes.overflow import accumulator_bounds, prove_accumulator
 from tapdot.passes.simulated import (
     apply,
@@ -33,7 +34,6 @@ CODES = "codes"
 """A leaf that stands for the codes a sum ends in, where floats follow."""
 IN_FULL = Linear({Leaf(ACCUMULATOR): np.ones(())}, np.zeros(()))
 HOSTS = {"FusedConv": "QConv", "FusedGemm": "QGemm"}
-ON_PLANES = frozenset({"MaxPool", "GlobalMaxPool"})
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,17 @@ class Walk:
     """Old nodes that stay float, and why."""
     coarse: list[str] = field(default_factory=list)
     """Depthwise convolutions whose channels share one scale."""
-    adopted: int = 0
-    """Weights that kept the codes they came with."""
+    weights: dict[str, IntegerWeights] = field(default_factory=dict)
+    """The weights of each old node that sums products of codes."""
     remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.builder = GraphBuilder(self.graph.name)
+
+    @property
+    def adopted(self) -> int:
+        """How many weights kept the codes they came with."""
+        return sum(weights.adopted for weights in self.weights.values())
 
     def run(self) -> Graph:
         """The integer graph."""
@@ -95,11 +100,11 @@ class Walk:
                 self.product(node)
             elif node.op == "Elementwise":
                 self.chain(node)
-            elif node.op in ("AveragePool", "GlobalAveragePool"):
+            elif node.op in POOLS:
                 self.average(node)
             elif node.op == "Concat":
                 self.concat(node)
-            elif node.op in MOVES:
+            elif node.op in SAME_ON_CODES:
                 self.move(node)
             else:
                 raise Inexpressible(f"{node.op} has no integer form")
@@ -130,7 +135,7 @@ class Walk:
             self.remarks.append(integers.remark)
         if node.attributes.get("group", 1) == weight.shape[0] > 1 and np.ptp(integers.scales) == 0:
             self.coarse.append(node.name)
-        self.adopted += integers.adopted
+        self.weights[node.name] = integers
         low, high = accumulator_bounds(integers.codes, integers.bias, meaning, axis)
         prove_accumulator(node.name, low, high)
         shape = channel_shape(len(low), self.graph.type(node.output).rank)
@@ -280,7 +285,7 @@ class Walk:
     def only_given_out(self, value: str) -> bool:
         """Whether the caller alone reads a value, perhaps in another shape."""
         readers = self.graph.consumers[value]
-        return all(node.op in MOVES and all(map(self.only_given_out, node.outputs)) for node in readers)
+        return all(node.op in SAME_ON_CODES and all(map(self.only_given_out, node.outputs)) for node in readers)
 
     def average_alone(self, host: Sum) -> None:
         """A mean of codes as codes of the same scale, where nobody says another."""
@@ -331,7 +336,7 @@ class Walk:
             raise Inexpressible("it interpolates")
         if node.op == "Resize" and node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize":
             raise Inexpressible("it fills in what lies outside of its region")
-        if node.op in ON_PLANES and self.graph.type(node.inputs[0]).rank != 4:
+        if node.op in MAXIMA and self.graph.type(node.inputs[0]).rank != 4:
             raise Inexpressible("it is not over planes")
         name, codes = self.need_codes(node.inputs[0])
         operands = [name, *(self.static(value, codes, node, index) for index, value in enumerate(node.inputs[1:], 1))]

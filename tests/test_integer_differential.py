@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from tests.random_graphs import random_graph
 from tests.random_integer_graphs import random_integer_graph
 from tests.test_differential import available_or_skip
 
 import tapdot
-from tapdot.compiler.graph import Graph
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.verify import verify
 
@@ -18,6 +19,12 @@ ON_HOST = {"host": 16, "host:avx512": 6, "host:avx2": 8, "host:generic": 6}
 
 ON_PHONES = {"cortex-a76": 4, "cortex-a76:neon": 3, "cortex-x2": 4}
 """Networks for each instruction table of emulated phones."""
+
+CONCATS_OF_QUADS = (43, 118, 123, 166)
+"""Float networks that join values of at most four channels, whose quads a Concat once laid side by side as whole blocks."""
+
+QUANTIZED = (*CONCATS_OF_QUADS, 1, 3, 4, 6)
+"""Float networks that the recipe makes integers of."""
 
 SOAK = 500
 """Networks for each target in the long form."""
@@ -29,10 +36,10 @@ def host() -> Iterator[Session]:
         yield session
 
 
-def check(session: Session, graph: Graph, target: str) -> None:
+def check(session: Session, package: tapdot.Package) -> None:
     """The report says which kernel differs first, in how many values and where."""
-    report = verify(session, tapdot.compile(graph, target=target))
-    assert report.passed, f"{report}\n{graph}"
+    report = verify(session, package)
+    assert report.passed, f"{report}\n{package.graph}"
     assert report.integer
     assert report.bit_exact == (not report.islands)
 
@@ -45,7 +52,15 @@ def networks(request: pytest.FixtureRequest, count: int) -> range:
 def test_random_integer_networks(target: str, host: Session, request: pytest.FixtureRequest) -> None:
     available_or_skip(target)
     for seed in networks(request, ON_HOST[target]):
-        check(host, random_integer_graph(seed), target)
+        check(host, tapdot.compile(random_integer_graph(seed), target=target))
+
+
+@pytest.mark.parametrize("seed", QUANTIZED)
+def test_random_networks_by_the_recipe(seed: int, host: Session) -> None:
+    graph = random_graph(seed)
+    _, *sample = graph.type(graph.inputs[0]).shape
+    data = np.random.default_rng(seed).standard_normal((4, *sample)).astype(np.float32)
+    check(host, tapdot.compile(graph, target="host", recipe="int8", data=data))
 
 
 @pytest.mark.emulated
@@ -54,4 +69,4 @@ def test_random_integer_networks_on_phones(target: str, request: pytest.FixtureR
     processor = "emulated:max" if target.startswith("cortex-x2") else "emulated"
     with tapdot.connect(processor).open() as phone:
         for seed in networks(request, ON_PHONES[target]):
-            check(phone, random_integer_graph(1000 + seed), target)
+            check(phone, tapdot.compile(random_integer_graph(1000 + seed), target=target))

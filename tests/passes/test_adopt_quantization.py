@@ -95,6 +95,10 @@ def test_codes_that_the_caller_gives_and_takes() -> None:
             r"a positive scale at QuantizeLinear node 'q', found -1\.0",
         ),
         (
+            f"constant %t: float32[1] = [1e-40]\n%q: {C} = QuantizeLinear(%x, %t, %z)\n%y: {T} = DequantizeLinear(%q, %t, %z)",
+            r"a positive scale at QuantizeLinear node 'q', found 9\.99\d*e-41",
+        ),
+        (
             f"%q: {C} = QuantizeLinear(%x, %s, %z)\n%y: {C} = Add(%q, %q)",
             r"Add node 'y' computes with codes of type uint8 directly",
         ),

@@ -20,6 +20,7 @@ from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.fuse import ELEMENTWISE, Fuse
 from tapdot.passes.recipe_names import RECIPE_NAMES
 from tapdot.passes.recipes import RECIPES, Calibration, clean_up, recipe
+from tapdot.passes.requantize import Requantize
 
 torch.set_num_threads(1)
 quick = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -125,10 +126,12 @@ def test_the_light_list_of_names_is_the_table_of_recipes() -> None:
     assert tuple(RECIPES) == RECIPE_NAMES
 
 
-@pytest.mark.parametrize(("further", "bits"), [((), 4), (("bias_correction.bits=6",), 6)])
-def test_biases_are_corrected_for_the_width_of_the_weights(further: tuple[str, ...], bits: int) -> None:
-    phases = recipe(
-        "int8", ("int8.bias_correction=true", "requantize.weight_bits=4", *further), Calibration(np.zeros((1, 3, 8, 8)))
-    )
-    (step,) = [step for phase in phases for step in phase.passes if isinstance(step, BiasCorrection)]
-    assert step.bits == bits
+def test_biases_are_corrected_for_the_codes_that_the_weights_will_have() -> None:
+    """The correction knows the passes that follow as the settings made them."""
+    lines = ("requantize.weight_bits=4", "requantize.per_channel=false", "requantize.keep_float=head", "fuse.max_operators=8")
+    phases = recipe("int8", ("int8.bias_correction=true", *lines), Calibration(np.zeros((1, 3, 8, 8))))
+    steps = {type(step): step for phase in phases for step in phase.passes}
+    correction = steps[BiasCorrection]
+    assert isinstance(correction, BiasCorrection)
+    assert correction.requantize is steps[Requantize] and correction.fuse is steps[Fuse]
+    assert correction.requantize == Requantize(per_channel=False, weight_bits=4, keep_float=("head",))

@@ -64,6 +64,15 @@ def test_criterion_2_an_overhang_beside_padding_that_counts_stays() -> None:
     assert "ceil_mode=1" in after and "pads=[1, 1, 1, 1]" in after
 
 
+def test_criterion_2_where_no_window_hangs_over_the_flag_says_nothing() -> None:
+    text = """
+        input %x: float32[1,2,5,5]
+        %y: float32[1,2,3,3] = AveragePool(%x) {kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, COUNT}
+        return %y""".replace("COUNT", "count_include_pad=1")
+    after = nodes(apply(ResolveWindows(), text))
+    assert "ceil_mode" not in after and "count_include_pad=1" in after and "pads=[1, 1, 1, 1]" in after
+
+
 def test_counting_padding_that_is_not_there() -> None:
     text = """
         input %x: float32[1,2,6,6]
