@@ -115,7 +115,7 @@ def open_data(source: object, *, images: ImagePreparation | None = None) -> Data
     if isinstance(source, tuple) and len(source) == 2 and all(_is_array(part) for part in source):
         return _from_mapping("the data", {"x": source[0], "y": source[1]})
     if isinstance(source, Iterable):
-        return _Stream("the data", source)
+        return Stream("the data", source)
     raise InputError(
         "Expected data as an .npz file, a folder of class folders of images, an array, or an iterable of batches, found "
         f"{type(source).__name__}."
@@ -129,15 +129,14 @@ def _open_path(path: Path, images: ImagePreparation) -> Data:
         return ImageFolder(str(path), classes, files, images)
     if not path.exists():
         raise InputError(
-            f"There is no data at {path}; give an .npz file (numpy.savez(path, x=inputs, y=labels)) or a folder of class folders "
-            "of images."
+            f"There is no data at {path}; give an .npz file (numpy.savez(path, x=inputs)) or a folder of class folders of images."
         )
     try:
         with np.load(path, allow_pickle=False) as stored:
             return _from_mapping(str(path), stored)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise InputError(
-            f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, x=inputs, y=labels)."
+            f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, x=inputs)."
         ) from error
 
 
@@ -184,14 +183,15 @@ class ImageFolder(Data):
 
 
 @dataclass
-class _Stream(Data):
+class Stream(Data):
     """Whatever an iterable gives: batches, samples, or pairs with labels. What can be read only once is kept once read."""
 
     name: str
     items: Iterable[Any]
     _kept: list[Any] = field(default_factory=list)
 
-    def _replayed(self) -> Iterator[Any]:
+    def replayed(self) -> Iterator[Any]:
+        """The items, from the first."""
         if not isinstance(self.items, Iterator):
             yield from self.items
             return
@@ -206,7 +206,7 @@ class _Stream(Data):
             position += 1
 
     def samples(self, shape: tuple[int, ...]) -> Iterator[Sample]:
-        for place, item in enumerate(self._replayed()):
+        for place, item in enumerate(self.replayed()):
             where = f"item {place} of {self.name}"
             paired = isinstance(item, tuple | list) and len(item) == 2
             inputs = _array(item[0] if paired else item, where)

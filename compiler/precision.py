@@ -7,7 +7,7 @@ other, up to where their values become codes or leave the network.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import networkx
 
@@ -34,7 +34,7 @@ def coverage(graph: Graph, reasons: Mapping[str, str] | None = None) -> Coverage
     computed = [graph.type(name) for node in graph.nodes if node.op not in VIEWS for name in node.outputs if name]
     return Coverage(
         {kind: dict(found.most_common()) for kind, found in operators.items() if found},
-        _islands(graph, reasons or {}) if operators[INTEGER] else (),
+        tuple(_island(graph, nodes, reasons or {}) for nodes in float_islands(graph)),
         tuple(_conversions(graph)),
         {kind: count for kind, count in macs.items() if count},
         _by_dtype((array.dtype.name, array.nbytes) for array in graph.constants.values()),
@@ -43,13 +43,13 @@ def coverage(graph: Graph, reasons: Mapping[str, str] | None = None) -> Coverage
 
 
 def precision(graph: Graph, node: Node) -> str | None:
-    """``integer`` where a node reads codes, ``float`` where it reads floats; None for views, conversions and bookkeeping."""
+    """``float`` where a node reads floats, ``integer`` where it reads codes alone; None for views, conversions, bookkeeping."""
     if node.op in VIEWS or node.op in EDGES or node.op in COPIES:
         return None
     kinds = _read(graph, node)
-    if CODES & kinds:
-        return INTEGER
-    return FLOAT if any(_is_float(kind) for kind in kinds) else None
+    if any(_is_float(kind) for kind in kinds):
+        return FLOAT
+    return INTEGER if CODES & kinds else None
 
 
 def _read(graph: Graph, node: Node) -> set[str]:
@@ -71,8 +71,18 @@ def _conversions(graph: Graph) -> Iterable[Conversion]:
         yield Conversion(node.name, node.op, (reads[0] if reads else "", results[0].dtype), sum(kind.bytes for kind in results))
 
 
-def _islands(graph: Graph, reasons: Mapping[str, str]) -> tuple[Island, ...]:
-    """Groups of float nodes that floats connect, also through views and copies; each begins at its first node."""
+def is_integer(graph: Graph) -> bool:
+    """Whether a graph computes with codes, or makes some."""
+    return any(node.op == "Quantize" or CODES & _read(graph, node) for node in graph.nodes)
+
+
+def float_islands(graph: Graph) -> tuple[tuple[Node, ...], ...]:
+    """The one definition of islands: groups of float nodes that floats connect, also through views and copies, each in order.
+
+    None in a graph that has no codes.
+    """
+    if not is_integer(graph):
+        return ()
     together = networkx.Graph()
     for node in graph.nodes:
         if node.op in EDGES or precision(graph, node) == INTEGER:
@@ -83,23 +93,37 @@ def _islands(graph: Graph, reasons: Mapping[str, str]) -> tuple[Island, ...]:
             if producer is not None and _is_float(graph.type(name).dtype) and producer.name in together:
                 together.add_edge(producer.name, node.name)
     order = {node.name: place for place, node in enumerate(graph.nodes)}
-    islands = []
+    groups = []
     for group in networkx.connected_components(together):
-        nodes = [node for node in graph.nodes if node.name in group and precision(graph, node) == FLOAT]
+        nodes = tuple(node for node in graph.nodes if node.name in group and precision(graph, node) == FLOAT)
         if nodes:
-            why = dict.fromkeys(reasons[node.name] for node in nodes if node.name in reasons)
-            names = tuple(node.name for node in nodes)
-            islands.append(Island(names, _place(graph, group), "; ".join(why) or NO_REASON))
-    return tuple(sorted(islands, key=lambda island: order[island.nodes[0]]))
+            groups.append(nodes)
+    return tuple(sorted(groups, key=lambda nodes: order[nodes[0].name]))
 
 
-def _place(graph: Graph, group: set[str]) -> str:
-    """Whether codes come before and after a group of nodes."""
-    inside = [node for node in graph.nodes if node.name in group]
-    producers = [graph.producer(name) for node in inside for name in node.inputs if name]
-    made = {name for node in inside for name in node.outputs}
-    follows = any(node is not None and (node.op == "Dequantize" or precision(graph, node) == INTEGER) for node in producers)
-    if not any(node.op == "Quantize" and made.intersection(node.inputs) for node in graph.nodes):
+def _island(graph: Graph, nodes: Sequence[Node], reasons: Mapping[str, str]) -> Island:
+    why = dict.fromkeys(reasons[node.name] for node in nodes if node.name in reasons)
+    return Island(tuple(node.name for node in nodes), _place(graph, nodes), "; ".join(why) or NO_REASON)
+
+
+def _place(graph: Graph, nodes: Sequence[Node]) -> str:
+    """Whether codes come before and after the nodes of an island, also through views and copies."""
+    sources = [graph.producer(name) for node in nodes for name in node.inputs if name]
+    readers = [reader for node in nodes for name in node.outputs if name for reader in graph.consumers[name]]
+    follows, leads = False, False
+    while sources:
+        source = sources.pop()
+        if source is not None and precision(graph, source) is None and source.op not in EDGES:
+            sources += [graph.producer(name) for name in source.inputs if name]
+        else:
+            follows |= source is not None and (source.op == "Dequantize" or precision(graph, source) == INTEGER)
+    while readers:
+        reader = readers.pop()
+        if precision(graph, reader) is None and reader.op not in EDGES:
+            readers += [further for name in reader.outputs if name for further in graph.consumers[name]]
+        else:
+            leads |= reader.op == "Quantize"
+    if not leads:
         return AFTER
     return BETWEEN if follows else BEFORE
 

@@ -124,7 +124,7 @@ class _Adoption:
         reals = [self.codes[name] for name in node.inputs if name in self.codes]
         meaning = reals[0][1]
         data = node.inputs if node.op == "Concat" else node.inputs[:1]
-        if node.op not in (*MOVES, "Concat") or any(self.codes.get(name, ("", None))[1] != meaning for name in data):
+        if node.op not in (*SAME_ON_CODES, "Concat") or any(self.codes.get(name, ("", None))[1] != meaning for name in data):
             raise ModelError(
                 f"{node.op} node {node.name!r} computes with codes of type {meaning.dtype} directly, which has no meaning here; "
                 "quantize the model in the QDQ format."

@@ -120,10 +120,12 @@ def recipe(
 
 def _foreseen(phases: Recipe) -> Recipe:
     """Biases are corrected for the codes that the weights will have: the correction knows the passes that follow."""
-    steps = {type(step): step for phase in phases for step in phase.passes}
+    steps = [step for phase in phases for step in phase.passes]
+    fuse = next(step for step in steps if isinstance(step, Fuse))
+    requantize = next(step for step in steps if isinstance(step, Requantize))
 
     def foresees(step: Pass) -> Pass:
-        return replace(step, fuse=steps[Fuse], requantize=steps[Requantize]) if isinstance(step, BiasCorrection) else step
+        return replace(step, fuse=fuse, requantize=requantize) if isinstance(step, BiasCorrection) else step
 
     return tuple(replace(phase, passes=tuple(map(foresees, phase.passes))) for phase in phases)
 

@@ -74,31 +74,6 @@ def _constant_dtypes(graph: Graph, node: Node) -> set[str]:
 INTEGER = Property("no float operator between Quantize and Dequantize but in islands", _not_integer)
 
 
-def islands(graph: Graph) -> tuple[Node, ...]:
-    """The nodes that compute floats from codes that become codes again, in order: what keeps a graph from being integer-only."""
-    after: set[str] = set()
-    for node in graph.nodes:
-        if node.op == "Dequantize" or _ends_in_reals(node) or (node.op != "Quantize" and after.intersection(node.inputs)):
-            after.update(node.outputs)
-    before: set[str] = set()
-    for node in reversed(graph.nodes):
-        if node.op == "Quantize" or (node.op != "Dequantize" and not _ends_in_reals(node) and before.intersection(node.outputs)):
-            before.update(node.inputs)
-    return tuple(
-        node
-        for node in graph.nodes
-        if node.op not in ("Quantize", "Dequantize")
-        and not _ends_in_reals(node)
-        and after.intersection(node.outputs)
-        and before.intersection(node.outputs)
-    )
-
-
-def _ends_in_reals(node: Node) -> bool:
-    text = expression_of(node)
-    return text is not None and operators(parsed(text))[-1:] == ("Reals",)
-
-
 @dataclass(frozen=True)
 class Requantize(Pass):
     """See the module."""

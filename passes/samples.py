@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapdot.compiler.data import model_input, open_data
+from tapdot.compiler.data import Stream, model_input, open_data
 from tapdot.compiler.errors import InputError
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import to_tensor
@@ -42,6 +42,8 @@ def feeds(graph: Graph, data: object, limit: int | None = None) -> Iterator[Feed
 
     Raises InputError, naming the sample, for data of another shape, with a NaN or infinity, or without any sample.
     """
+    if isinstance(data, Iterator):
+        data = open_data(data)  # keeps what it reads, so that a look at the first batch loses nothing
     batches = _mappings(data)
     if batches is None:
         name, kind = model_input(graph)
@@ -71,14 +73,19 @@ def feeds(graph: Graph, data: object, limit: int | None = None) -> Iterator[Feed
 
 def _mappings(data: object) -> Iterable[Mapping[str, Any]] | None:
     """The data as batches by input name, where it is that."""
-    if isinstance(data, list | tuple) and data and all(isinstance(batch, Mapping) for batch in data):
-        return data
-    return None
+    stream = open_data(data) if isinstance(data, list | tuple) else data
+    if not isinstance(stream, Stream) or not isinstance(next(iter(stream.replayed()), None), Mapping):
+        return None
+    return stream.replayed()
 
 
 def _samples(graph: Graph, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, np.ndarray]]:
     seen = 0
     for place, batch in enumerate(batches):
+        if not isinstance(batch, Mapping):
+            raise InputError(
+                f"Expected batch {place} of the data to be a mapping as those before it, found {type(batch).__name__}."
+            )
         arrays = {}
         for name in graph.inputs:
             kind = graph.type(name)

@@ -46,6 +46,11 @@ def read_arrays(path: Path, package: Package) -> dict[str, np.ndarray]:
     return arrays
 
 
+def names_of_not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of float arrays that hold NaN or an infinity."""
+    return [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+
+
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(repr(name) if name else "an array without a name" for name in names) or "no array"
 

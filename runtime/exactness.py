@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from enum import IntEnum
 from functools import cached_property
 
-import networkx
-
 from tapdot.compiler.graph import Graph, Node
+from tapdot.compiler.precision import float_islands, is_integer
 from tapdot.compiler.workloads import VIEWS
-from tapdot.kernels.layout import CODES
 
 WHOLE_TOLERANCE = 1e-3
 """Largest difference allowed for the outputs of float networks, as a share of the reference's largest magnitude."""
@@ -62,10 +60,7 @@ class Classification:
     @cached_property
     def is_integer(self) -> bool:
         """Whether the graph computes with codes."""
-        return any(self._reads_codes(node) or node.op == "Quantize" for node in self.graph.nodes)
-
-    def _reads_codes(self, node: Node) -> bool:
-        return any(name and self.graph.type(name).dtype in CODES and name not in self.graph.constants for name in node.inputs)
+        return is_integer(self.graph)
 
     def is_exact(self, node: Node) -> bool:
         """Whether a kernel for the node has one right answer to given operands."""
@@ -94,20 +89,6 @@ class Classification:
 
     @cached_property
     def islands(self) -> tuple[str, ...]:
-        """The first node of every group of float kernels that feed each other."""
-        if not self.is_integer:
-            return ()
-        inside = [node for node in self.graph.nodes if not self.is_exact(node)]
-        joined: networkx.Graph = networkx.Graph()
-        joined.add_nodes_from(node.name for node in inside)
-        floats = {name for node in inside for name in node.outputs}
-        moved = {name: node for node in self.graph.nodes if node.op in COPIES for name in node.outputs}
-        for node in inside:
-            for name in node.inputs:
-                while name in moved:
-                    name = moved[name].inputs[0]
-                if name in floats:
-                    joined.add_edge(node.name, self.graph.producers[name].name)
-        order = {node.name: index for index, node in enumerate(self.graph.nodes)}
-        first = [min(group, key=order.__getitem__) for group in networkx.connected_components(joined)]
-        return tuple(sorted(first, key=order.__getitem__))
+        """The first node of every island in which something is not exact, by the name that reports of precision give it."""
+        groups = float_islands(self.graph)
+        return tuple(nodes[0].name for nodes in groups if not all(map(self.is_exact, nodes)))

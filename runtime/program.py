@@ -90,9 +90,11 @@ def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.
             raise InputError(f"The input {tensor.name!r} is missing; expected {tensor.dtype}{list(tensor.shape)}.")
         array = np.asarray(inputs[tensor.name])
         if array.shape != tensor.shape or array.dtype.name != tensor.dtype:
+            several = array.shape[1:] == tensor.shape[1:] and array.ndim > 0
+            hint = " The package takes one batch at a time: give it a part of the file." if several else ""
             raise InputError(
                 f"Expected {tensor.dtype}{list(tensor.shape)} for the input {tensor.name!r}, found "
-                f"{array.dtype.name}{list(array.shape)}."
+                f"{array.dtype.name}{list(array.shape)}.{hint}"
             )
         arrays.append(array)
     return arrays

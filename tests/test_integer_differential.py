@@ -42,6 +42,7 @@ def check(session: Session, package: tapdot.Package) -> None:
     assert report.passed, f"{report}\n{package.graph}"
     assert report.integer
     assert report.bit_exact == (not report.islands)
+    assert {*report.islands} <= {island.nodes[0] for island in package.coverage.islands}, "verify and inspect name them alike"
 
 
 def networks(request: pytest.FixtureRequest, count: int) -> range:

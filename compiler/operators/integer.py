@@ -154,7 +154,7 @@ def qconv(
 def qgemm(
     a: Tensor, w: Tensor, b: Tensor | None = None, *extras: Tensor, zero_point: int = 0, epilogue: str = ACCUMULATOR
 ) -> Tensor:
-    """``epilogue(acc, *extras)``, ``acc = (a - zero_point) @ w + b``; codes ``a: [M, K]``, int8 ``w: [K, N]``, int32 ``b: [N]``."""
+    """``epilogue(acc, *extras)``, ``acc = (a - zero_point) @ w + b``; codes ``a: [M, K]``, int8 ``w: [K, N]``, int32 ``b``."""
     if a.is_meta:
         return _finish(epilogue, meta((a.shape[0], w.shape[1]), torch.int32), b, extras)
     return _finish(epilogue, _exact(a, zero_point) @ w.double(), b, extras)

@@ -21,9 +21,9 @@ from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import interpret, to_tensor
 from tapdot.compiler.operators import lookup
 from tapdot.compiler.pipeline import run
+from tapdot.compiler.precision import float_islands
 from tapdot.passes.adopt_quantization import AdoptQuantization
 from tapdot.passes.recipes import recipe
-from tapdot.passes.requantize import islands
 
 HEADER = """
     input %x: float32[1,2,4,4]
@@ -172,7 +172,7 @@ def integer(path: Path) -> Graph:
 @pytest.mark.parametrize("form", FORMS)
 def test_no_float_node_is_left(quantized: dict[str, Path], form: str) -> None:
     made = integer(quantized[form])
-    assert not islands(made)
+    assert not float_islands(made)
     floats = [node.op for node in made.nodes if made.type(node.output).dtype == "float32"]
     assert floats in (["Dequantize"], ["QGemm"])
     assert sum(node.op == "Quantize" for node in made.nodes) == 1

@@ -16,6 +16,7 @@ from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import interpret
 from tapdot.compiler.operators.fused import parsed
 from tapdot.compiler.pipeline import Notes, Phase, run
+from tapdot.compiler.precision import float_islands
 from tapdot.compiler.types import Quant, TensorType
 from tapdot.kernels import numerics
 from tapdot.passes.calibrate import Calibrate
@@ -23,7 +24,7 @@ from tapdot.passes.fold_batch_norm import FoldBatchNorm
 from tapdot.passes.fold_constants import FoldConstants
 from tapdot.passes.fuse import Fuse
 from tapdot.passes.recipes import clean_up
-from tapdot.passes.requantize import INTEGER, Requantize, islands
+from tapdot.passes.requantize import INTEGER, Requantize
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
@@ -270,7 +271,7 @@ ISLAND = f"""{HEADER}
 def test_an_island_is_named_with_its_reason() -> None:
     made, notes = requantized(ISLAND)
     assert [node.op for node in made.nodes] == ["Quantize", "QConv", "Softmax", "Quantize", "QConv"]
-    assert [node.name for node in islands(made)] == ["s"]
+    assert [node.name for island in float_islands(made) for node in island] == ["s"]
     assert "'s' stays float: Softmax has no integer form." in notes
 
 
@@ -283,7 +284,7 @@ def test_a_curve_without_codes_before_it_is_an_island_behind_an_integer_convolut
         return %d"""
     made, notes = requantized(HEADER + body)
     assert [node.op for node in made.nodes] == ["Quantize", "QConv", "Elementwise", "Quantize", "QConv"]
-    assert [node.name for node in islands(made)] == ["c.activation"]
+    assert [node.name for island in float_islands(made) for node in island] == ["c.activation"]
     assert "'c.activation' stays float: Sigmoid of values without codes has no integer form." in notes
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.passes.before_and_after import graph
 
+from tapdot.compiler.data import open_data
 from tapdot.compiler.errors import InputError
 from tapdot.passes.samples import Feed, feeds
 
@@ -41,6 +42,15 @@ def test_several_inputs_keep_their_types() -> None:
     assert found[0].inputs["i"].dtype == torch.int64
 
 
+def test_mappings_may_come_from_a_generator_and_be_read_again() -> None:
+    batches = ({"x": X[start : start + 2], "i": np.arange(start, min(start + 2, 5))} for start in (0, 2, 4))
+    data = open_data(batches)
+    for _ in range(2):
+        assert [feed.inputs["i"].tolist() for feed in feeds(TWO, data)] == [[0, 1], [2, 3], [4, 4]]
+    np.testing.assert_array_equal(rows(list(feeds(ONE, ({"x": part} for part in (X[:1], X[1:]))))), X)
+    np.testing.assert_array_equal(rows(list(feeds(ONE, (part for part in (X[:1], X[1:]))))), X)
+
+
 def test_a_value_without_samples_along_axis_0_is_one_row() -> None:
     assert Feed({}, 1, 2).rows(torch.zeros(4, 3)).shape == (1, 12)
 
@@ -53,6 +63,7 @@ BROKEN[3, 1] = np.nan
     ("data", "message"),
     [
         ([{"x": np.zeros((2, 4))}], "Expected batch 0 of the data to hold samples of [3] for input 'x', found an array"),
+        ([{"x": X}, X], "Expected batch 1 of the data to be a mapping as those before it, found ndarray"),
         ([{"y": X}], "Expected an array for input 'x' in batch 0 of the data, found y"),
         ([{"x": BROKEN}], "Sample 3 of the data holds NaN in input 'x'"),
         ([{"x": X[:0]}], "holds no samples"),

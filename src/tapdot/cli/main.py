@@ -191,12 +191,16 @@ def run(
 ) -> None:
     """Runs a package once on arrays from a file."""
     import tapdot
-    from tapdot.runtime.arrays import read_arrays, write_arrays
+    from tapdot.runtime.arrays import names_of_not_finite, read_arrays, write_arrays
 
     check_writable(output)
     check_device(device)
     loaded = tapdot.load(package)
     arrays = read_arrays(inputs, loaded)
+    for name in names_of_not_finite(arrays):
+        progress.print(
+            f"Note: the input {name!r} holds NaN or infinities; codes have neither, so int8 packages read them as numbers."
+        )
     write_arrays(output, tapdot.connect(device).run(loaded, arrays))
     progress.print(f"Wrote {output}")
 
