@@ -18,6 +18,7 @@ from tapdot.compiler.operators import (  # noqa: F401 isort: skip
     elementwise,
     fused,
     integer,
+    sparse,
     physical,
     indexing,
     linear,
