@@ -104,7 +104,9 @@ class RemoteSession(Session):
             append = self._connection.function("tapdot.agent.append")
             for chunk in chunks(file, path.stat().st_size):
                 append(name, chunk)
-            return self._connection.session.load_module(name)
+            module = self._connection.session.load_module(name)
+            self._connection.session.remove(name)  # mapped by now: a session may load any number
+            return module
 
     def map_weights(self, path: Path, sha256: str, offset: int = 0, size: int | None = None) -> Tensor:
         size = path.stat().st_size - offset if size is None else size

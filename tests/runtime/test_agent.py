@@ -270,6 +270,12 @@ def test_files_and_their_number_are_limited(start_agent: StartAgent) -> None:
             append(f"file-{number}", b"x")
 
 
+def test_a_session_loads_any_number_of_libraries(device: RemoteDevice, misbehaving_library: Path) -> None:
+    with device.open(60) as session:
+        for _ in range(260):  # found by a soak: every library stayed a file, and a session may hold 256
+            session.call(session.load_library(misbehaving_library), "nothing", [])
+
+
 @pytest.mark.parametrize("limited_by", ["agent", "client"])
 def test_a_session_ends_when_its_time_is_over(start_agent: StartAgent, limited_by: str) -> None:
     agent = start_agent(*(("--session-seconds", "1") if limited_by == "agent" else ()))
