@@ -160,6 +160,16 @@ class GraphModule(nn.Module):
         """The parameter or buffer that holds a constant of the graph."""
         return getattr(self, self._places[name])
 
+    def find(self, name: str) -> Tensor | None:
+        """The same, or None for a constant that no node computes with."""
+        return self.constant(name) if name in self._places else None
+
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Takes arrays by the names of the graph's constants, as :meth:`weights` gives them."""
+        with torch.no_grad():
+            for name in self._places:
+                self.constant(name).copy_(to_tensor(weights[name]))
+
     def weights(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers, by the names of the graph's constants."""
         return {name: np.array(to_array(self.constant(name))) for name in self._places}

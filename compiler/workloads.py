@@ -28,7 +28,7 @@ def workload_of(graph: Graph, node: Node, layouts: bool = True) -> Workload:
             inputs.append(None)
             continue
         kind = graph.type(name)
-        if operator.is_static(index):
+        if operator.is_static(index) and not operator.is_stored(index):
             attributes[f"static_{index}"] = tuple(graph.constants[name].reshape(-1).tolist())
             inputs.append(Operand(kind.shape, kind.dtype, None, constant=True))
             continue
@@ -49,5 +49,5 @@ def constant_operands(graph: Graph, node: Node) -> Mapping[int, np.ndarray]:
     return {
         index: graph.constants[name]
         for index, name in enumerate(node.inputs)
-        if name in graph.constants and not operator.is_static(index)
+        if name in graph.constants and (operator.is_stored(index) or not operator.is_static(index))
     }

@@ -131,8 +131,20 @@ def fill(buffer: Buffer, start: Value, count: int, value: Value, lanes: int) -> 
             T.buffer_store(buffer, value, [start + whole * lanes + index])
 
 
-def write_halo(buffer: Buffer, layout: Layout, shape: tuple[int, ...], n: Value, block: Value, dtype: str, lanes: int) -> None:
-    """Writes everything of one plane that is no position of the tensor: the rows above and below, and the strips between rows."""
+def write_halo(
+    buffer: Buffer,
+    layout: Layout,
+    shape: tuple[int, ...],
+    n: Value,
+    block: Value,
+    dtype: str,
+    lanes: int,
+    between_rows: bool = True,
+) -> None:
+    """Writes everything of one plane that is no position of the tensor: the rows above and below, and the strips between rows.
+
+    ``between_rows`` False leaves the strips to the caller.
+    """
     if not layout.halo:
         return
     _, _, height, width = shape
@@ -143,7 +155,7 @@ def write_halo(buffer: Buffer, layout: Layout, shape: tuple[int, ...], n: Value,
     before = layout.origin(width)
     after = layout.plane(height, width) - before - (height - 1) * pitch - width
     fill(buffer, start - before * step, before * step, value, lanes)
-    if side and height > 1:
+    if between_rows and side and height > 1:
         with loop(height - 1) as y:
             fill(buffer, start + (y * pitch + width) * step, side * step, value, lanes)
     fill(buffer, start + ((height - 1) * pitch + width) * step, after * step, value, lanes)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tapdot.kernels import sources
+from tapdot.kernels import estimates, sources
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc
@@ -28,12 +28,14 @@ class Port:
     """Where an operand may lie.
 
     ``blocks``: channel blocks the kernel handles, preferred first; empty means row-major of any rank. ``halo``: the border of
-    zeros the kernel reads. ``grows``: a larger halo than that is fine too.
+    zeros the kernel reads. ``grows``: a larger halo than that is fine too. ``behind``: the kernel may read up to ``READ_SLACK``
+    bytes behind the end of the buffer, which the caller's own tensors do not have.
     """
 
     blocks: tuple[int, ...] = ()
     halo: Halo = field(default_factory=Halo)
     grows: bool = True
+    behind: bool = False
 
 
 ROW_MAJOR = Port()
@@ -41,10 +43,14 @@ ROW_MAJOR = Port()
 
 @dataclass(frozen=True)
 class Ports:
-    """Ports of every operand of a workload; constants have port None."""
+    """Ports of every operand of a workload; constants have port None.
+
+    ``uniform``: all operands that lie in blocks must lie in the same one, whichever of the blocks they offer it is.
+    """
 
     inputs: tuple[Port | None, ...]
     outputs: tuple[Port, ...]
+    uniform: bool = False
 
 
 class Family(ABC):
@@ -74,6 +80,10 @@ class Family(ABC):
     def default_config(self, workload: Workload, target: Target) -> Config:
         """A good configuration without measuring anything."""
         return {}
+
+    def cost(self, workload: Workload, target: Target) -> float:
+        """Estimated cycles of one core, to choose among ways to compute one thing where none was measured."""
+        return estimates.cycles(workload, target)
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
         """Values each configuration field may take."""

@@ -122,8 +122,9 @@ class FKW:
         """
         kept, share, patterns = np.asarray(structure.kept), structure.share, structure.patterns
         groups, units = kept.shape
-        if dense.shape[0] != groups * share or not np.array_equal(np.where(structure.mask(dense.shape), 0, dense), 0 * dense):
-            raise ValueError(f"Expected a weight of {groups * share} filters that is zero wherever its structure prunes it.")
+        refusal = ValueError(f"Expected a weight of {groups * share} filters that is zero wherever its structure prunes it.")
+        if dense.shape[0] != groups * share:
+            raise refusal
         order = np.arange(groups) if order is None else np.asarray(order)
         kernels = _kernels(dense, structure.by_quads)  # [O, units, taps]
         visited = kept[order]
@@ -134,6 +135,8 @@ class FKW:
         filters = order[place, None] * share + np.arange(share)  # [nk, share]
         taps = patterns.astype(np.int64)[pattern]  # [nk, 4]
         weight = kernels[filters[:, :, None], unit[:, None, None], taps[:, None, :]]
+        if np.count_nonzero(weight) != np.count_nonzero(dense):
+            raise refusal
         per_pattern = np.zeros((groups, len(patterns) + 1), np.int64)
         np.add.at(per_pattern, (place, pattern + 1), 1)
         stride = np.cumsum(per_pattern, axis=1)

@@ -108,7 +108,7 @@ class IntegerOperators:
     def _dyadic(self, x: Result, m: Result = None, s: Result = None, *, multiplier: int = 0, shift: int = 0) -> Result:
         if m is None and isinstance(x, Widened):
             low, high = (limit - x.zero for limit in x.codes.limits)
-            short = numerics.short_dyadic(multiplier, shift, low, high)
+            short = numerics.short_dyadic(multiplier, shift, low, high, x.zero + x.codes.offset)
             if short is not None:
                 return self._short_dyadic(x, *short)
         values = self.logical(x)
@@ -120,7 +120,6 @@ class IntegerOperators:
     def _short_dyadic(self, x: Widened, multiplier: int, shift: int) -> list[Value]:
         """Codes times a short multiplier: all in 32 bits, the zero point and the stored sign in the term that rounds."""
         added = (1 << (shift - 1)) - (x.zero + x.codes.offset) * multiplier
-        added = (added + 2**31) % 2**32 - 2**31
         factor, term, places = (self.vectors.number(value) for value in (multiplier, added, shift))
         return [T.Bind(T.shift_right(T.Bind(value * factor + term), places)) for value in x.codes.values]
 

@@ -28,6 +28,12 @@ import numpy as np
 ALIGNMENT = 64
 """Every buffer in the arena and every array in ``weights.bin`` starts at a multiple of this many bytes."""
 
+READ_SLACK = 64
+"""Bytes behind the end of a tensor's buffer that a kernel may read, never write: its vectors run over the ends of planar rows.
+
+What stands there is anything. The caller's own tensors have no such slack; kernels that read it read what other kernels made.
+"""
+
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is at least ``value``."""

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 MULTIPLIER_BITS = 31
-SMALLEST_SHIFT, LARGEST_SHIFT = 1, 62
-"""Shifts for which the 64-bit product, its rounding term included, cannot overflow."""
+SMALLEST_SHIFT, LARGEST_SHIFT = 2, 62
+"""Shifts for which the 64-bit product, its rounding term included, cannot overflow, and :func:`high_half_shifts` shifts an int32
+by less than 32 places before."""
 
 INT32_MAX = 2**31 - 1
 
@@ -78,13 +79,16 @@ def high_half_shifts(shift: int, h: int) -> tuple[int, int]:
     return k, shift + k - h
 
 
-def short_dyadic(multiplier: int, shift: int, low: int, high: int) -> tuple[int, int] | None:
+def short_dyadic(multiplier: int, shift: int, low: int, high: int, offset: int = 0) -> tuple[int, int] | None:
     """(M, p) with ``(x * M + 2**(p-1)) >> p`` in 32 bits equal to ``dyadic(x, multiplier, shift)`` for every x in [low, high].
 
-    Few values, as codes have, seldom need all bits of the multiplier; every value is tried. None where no such pair is found.
+    ``((x + offset) * M + (2**(p-1) - offset * M)) >> p``, which is what stored codes need, stays in 32 bits everywhere too: signed
+    numbers may not wrap, not even on the way to a sum that fits. Few values, as codes have, seldom need all bits of the
+    multiplier; every value is tried. None where no such pair is found.
     """
     x = np.arange(low, high + 1, dtype=np.int64)
-    wanted, largest = dyadic(x, multiplier, shift), max(abs(low), abs(high), 1)
+    wanted = dyadic(x, multiplier, shift)
+    largest = max(1, *(abs(factor) for factor in (low, high, low + offset, high + offset, offset)))
     for p in range(min(30, shift), 0, -1):
         nearest = multiplier >> (shift - p)
         for m in (nearest, nearest + 1):
@@ -147,8 +151,8 @@ def weight_codes(weight: np.ndarray, scales: np.ndarray, bits: int, axis: int = 
 def folded_bias(bias: np.ndarray, weight_sums: np.ndarray, zero_point: int, offset: int) -> np.ndarray:
     """The bias of a sum over stored codes: ``bias - (zero_point + offset) * sum(w)``.
 
-    Padding with ``zero_point + offset`` and multiplying stored codes then gives the same int32 accumulator, modulo 2**32 as in
-    hardware.
+    Padding with ``zero_point + offset`` and multiplying stored codes then gives the same int32 accumulator; the proof of
+    ``passes.overflow`` keeps all partial sums in 32 bits.
     """
     wide = np.asarray(bias, np.int64) - (zero_point + offset) * np.asarray(weight_sums, np.int64)
     return wide.astype(np.int64).astype(np.uint64).astype(np.uint32).view(np.int32)

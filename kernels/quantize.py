@@ -18,7 +18,8 @@ from tapdot.kernels.emit import Value, argument, load, loop, splat, store, when,
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits
-from tapdot.kernels.relayout import CODE_TILE, QUAD, transpose
+from tapdot.kernels.planar_blocks import transposed
+from tapdot.kernels.relayout import CODE_TILE, QUAD
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
 from tapdot.kernels.vector_math import statements
@@ -322,7 +323,7 @@ class _Dequantizer(_Walk):
         with self.runs(CODE_TILE) as x:
             start = T.Bind(self.source.offset(self.shape, n, block, y, x))
             positions = [load(self.x, start + index * CODE_TILE, CODE_TILE) for index in range(CODE_TILE)]
-            for lane, codes in enumerate(transpose(positions)[:filled]):
+            for lane, codes in enumerate(transposed(positions, CODE_TILE)[:filled]):
                 place = self.at(self.into, n, block * CODE_TILE + lane, y, x)
                 store(self.y, place, self._reals(codes), CODE_TILE)
 

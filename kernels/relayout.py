@@ -1,15 +1,14 @@
 """Copies of a tensor into another physical layout: what is left when two neighbours want to see it differently.
 
-Between layouts of one channel block whole rows are copied. Between planar rows and channel vectors, square tiles are transposed
-in registers. Every other pair of blocks goes element by element. Every byte of the result is written: the halo and the padded
-lanes of the last channel block hold the layout's ``zero``. Codes that are stored with another sign on both sides change it on
-the way: 128 more or less is one bit of the byte.
+Between layouts of one channel block whole rows are copied. Between planar rows and channel vectors, squares are transposed in
+registers (:mod:`kernels.planar_blocks`). Every other pair of blocks goes element by element. Every byte of the result is
+written: the halo and the padded lanes of the last channel block hold the layout's ``zero``. Codes that are stored with another
+sign on both sides change it on the way: 128 more or less is one bit of the byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from tapdot.kernels.emit import Value, argument, load, loop, splat, store, write
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
+from tapdot.kernels.planar_blocks import Convert, Plane, Shape, Squares
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function, tirx
 from tapdot.kernels.vector_math.arithmetic import vector_of
@@ -30,33 +30,13 @@ QUAD = 4
 DTYPES = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"})
 """Element types that are moved."""
 
-Shape = tuple[int, ...]
 EmitBlock = Callable[[Shape, Layout, Layout, Value, Value, int], None]
 """Emits one channel block: ``(shape, source, into, n, block, channels in it)``."""
-
-
-@dataclass(frozen=True)
-class Plane:
-    """Where the rows of one channel block lie in a buffer: ``(n, block)`` of a tensor ``shape`` laid out as ``layout``."""
-
-    buffer: Buffer
-    layout: Layout
-    shape: Shape
-    n: Value
-    block: Value
-
-    def at(self, y: Value, x: Value) -> Value:
-        """Element offset of lane 0 at a position."""
-        return self.layout.offset(self.shape, self.n, self.block, y, x)
 
 
 def vector_lanes(target: Target, dtype: str) -> int:
     """Elements of a type in one vector register."""
     return target.isa.lanes * 4 // np.dtype(dtype).itemsize
-
-
-Convert = Callable[[Value, int], Value]
-"""What happens to ``lanes`` elements between loading and storing: ``(value, lanes)``."""
 
 
 def unchanged(value: Value, lanes: int) -> Value:
@@ -99,24 +79,6 @@ def copy_plane(source: Plane, into: Plane, lanes: int, convert: Convert = unchan
         return
     with loop(height) as y:
         copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes, convert)
-
-
-def transpose(rows: list[Value]) -> list[Value]:
-    """The columns of a square of as many vectors as each has lanes (a power of two), by swapping halves, quarters, ...
-
-    After the step of distance ``d`` the two numbers that address an element, its row and its lane, have exchanged the bit ``d``.
-    """
-    lanes, distance = len(rows), 1
-    while distance < lanes:
-        swapped = list(rows)
-        low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
-        high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
-        for row in range(lanes):
-            if not row & distance:
-                pair = [rows[row], rows[row + distance]]
-                swapped[row], swapped[row + distance] = T.Bind(T.Shuffle(pair, low)), T.Bind(T.Shuffle(pair, high))
-        rows, distance = swapped, distance * 2
-    return rows
 
 
 class Relayout(Family):
@@ -164,7 +126,8 @@ class _Emitter:
         self.operands = x, y
         self.lanes = vector_lanes(target, x.dtype)
         self.convert = conversion(x, y)
-        self.tile = CODE_TILE if x.dtype in CODES else self.lanes
+        self.isa, self.codes = target.isa, x.dtype in CODES
+        self.tile = CODE_TILE if self.codes else self.lanes
         self.parallel = pays(y.elements * np.dtype(y.dtype).itemsize / 8)
 
     def emit(self) -> None:
@@ -194,9 +157,10 @@ class _Emitter:
 
     def _gather(self, shape: Shape, source: Layout, into: Layout, n: Value, block: Value, filled: int) -> None:
         """Writes one channel block of the result, of which ``filled`` lanes are channels."""
-        width_block, zero = into.channel_block, tirx.const(into.zero, self.operands[1].stored_dtype)
+        width_block, kind = into.channel_block, self.operands[1].stored_dtype
+        zero = tirx.const(into.zero, kind)
         target_plane = Plane(self.y, into, shape, n, block)
-        write_halo(self.y, into, shape, n, block, self.operands[1].stored_dtype, self.lanes)
+        write_halo(self.y, into, shape, n, block, kind, self.lanes)
         if source.channel_block == into.channel_block and filled == width_block:
             copy_plane(Plane(self.x, source, shape, n, block), target_plane, self.lanes, self.convert)
             return
@@ -206,9 +170,14 @@ class _Emitter:
             return source.offset(shape, n, channel // source.channel_block, y, x) + channel % source.channel_block
 
         rows, columns = self._plane(shape, source, into)
-        interleaved = source.channel_block == 1 and self.operands[0].dtype in CODES and width_block == QUAD
-        squares = source.channel_block == 1 and width_block % self.tile == 0
-        tiled = (interleaved or squares) and columns >= self.tile
+        if source.channel_block == 1 and width_block % self.tile == 0 and self._may_overrun(source, columns):
+            squares = Squares.of(rows, columns, self.tile, self.isa, self.codes, self.convert)
+            for first in range(0, width_block, self.tile):
+                channels = range(first, min(filled, first + self.tile))
+                planes = [Plane(self.x, source, shape, n, block * width_block + lane) for lane in channels]
+                squares.to_block(planes, zero, target_plane, first)
+            return
+        tiled = source.channel_block == 1 and self.codes and width_block == QUAD and columns >= self.tile
         with loop(rows) as y:
             if tiled:
                 with loop(columns // self.tile) as tile:
@@ -219,14 +188,8 @@ class _Emitter:
                         else T.broadcast(zero, self.tile)
                         for lane in range(width_block)
                     ]
-                    start = T.Bind(target_plane.at(y, x))
-                    if interleaved:
-                        quads = [lane * self.tile + position for position in range(self.tile) for lane in range(QUAD)]
-                        store(self.y, start, T.Shuffle(channels, quads), QUAD * self.tile)
-                    else:
-                        for first in range(0, width_block, self.tile):
-                            for position, vector in enumerate(transpose(channels[first : first + self.tile])):
-                                store(self.y, start + position * width_block + first, vector, self.tile)
+                    quads = [lane * self.tile + position for position in range(self.tile) for lane in range(QUAD)]
+                    store(self.y, T.Bind(target_plane.at(y, x)), T.Shuffle(channels, quads), QUAD * self.tile)
             done = columns // self.tile * self.tile if tiled else 0
             if columns > done:
                 with loop(columns - done) as index:
@@ -235,33 +198,28 @@ class _Emitter:
                         value = self.convert(self.x[element(lane, y, done + index)], 1) if lane < filled else zero
                         T.buffer_store(self.y, value, [start + lane])
 
+    def _may_overrun(self, source: Layout, columns: int) -> bool:
+        """Whether reading a vector from the start of the last row is no harm: not so for short rows of the caller's."""
+        return columns >= self.tile or source != Layout()
+
     # -- from channel blocks to planar rows -------------------------------------------------------------------------------------
 
     def _scatter(self, shape: Shape, source: Layout, into: Layout, n: Value, block: Value, filled: int) -> None:
         """Reads one channel block, of which ``filled`` lanes are channels, into that many planes."""
         source_plane = Plane(self.x, source, shape, n, block)
         planes = [Plane(self.y, into, shape, n, block * source.channel_block + lane) for lane in range(filled)]
+        rows, columns = self._plane(shape, source, into)
+        if source.channel_block % self.tile == 0:
+            squares = Squares.of(rows, columns, self.tile, self.isa, self.codes, self.convert)
+            for first in range(0, filled, self.tile):
+                squares.to_planes(source_plane, first, planes[first : first + self.tile])
+        else:
+            with loop(rows) as y, loop(columns) as x:
+                start = T.Bind(source_plane.at(y, x))
+                for lane, plane in enumerate(planes):
+                    T.buffer_store(self.y, self.convert(self.x[start + lane], 1), [plane.at(y, x)])
         for plane in planes:
             write_halo(self.y, into, shape, n, plane.block, self.operands[1].stored_dtype, self.lanes)
-        rows, columns = self._plane(shape, source, into)
-        block_size = source.channel_block
-        tiled = block_size % self.tile == 0 and columns >= self.tile
-        with loop(rows) as y:
-            if tiled:
-                with loop(columns // self.tile) as tile:
-                    x = tile * self.tile
-                    start = T.Bind(source_plane.at(y, x))
-                    for first in range(0, filled, self.tile):
-                        places = [start + index * block_size + first for index in range(self.tile)]
-                        positions = [load(self.x, place, self.tile) for place in places]
-                        for plane, vector in zip(planes[first:], transpose(positions), strict=False):
-                            store(self.y, plane.at(y, x), self.convert(vector, self.tile), self.tile)
-            done = columns // self.tile * self.tile if tiled else 0
-            if columns > done:
-                with loop(columns - done) as index:
-                    start = T.Bind(source_plane.at(y, done + index))
-                    for lane, plane in enumerate(planes):
-                        T.buffer_store(self.y, self.convert(self.x[start + lane], 1), [plane.at(y, done + index)])
 
     @staticmethod
     def _plane(shape: Shape, source: Layout, into: Layout) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from tapdot.compiler.graph import Attribute, Node
 from tapdot.compiler.types import TensorType
 from tapdot.passes.codes import Codes
 from tapdot.passes.integer_expressions import Accumulator, Inexpressible
-from tapdot.passes.overflow import prove_accumulator, window_bounds
+from tapdot.passes.overflow import LARGEST_FACTOR, prove_accumulator, window_bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ def pool_sum(node: Node, shape: tuple[int, ...], name: str, meaning: Codes) -> S
         if not node.attributes.get("count_include_pad") and any(given["pads"]):
             count = window_counts(shape[2:], given["kernel_shape"], given["strides"], given["pads"])
     low, high = (np.asarray(bound, np.int64) for bound in window_bounds(meaning, size))
-    prove_accumulator(node.name, low, high)
+    prove_accumulator(node.name, LARGEST_FACTOR * size)
     given["zero_point"] = meaning.zero_point
     return Sum(node, op, (name,), given, Accumulator(meaning.scale / count, low, high), meaning)
 

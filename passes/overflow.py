@@ -5,8 +5,11 @@ A sum of products ``sum (x - z) * w + b`` over codes x in [low, high] lies, by o
     least    = sum over w > 0 of w * lowest  + sum over w < 0 of w * highest + b
     greatest = sum over w > 0 of w * highest + sum over w < 0 of w * lowest  + b
 
-with ``lowest = min(low - z, 0)``, ``highest = max(high - z, 0)``: the border counts as a real zero. Partial sums may wrap, in
-two's complement, without harm.
+with ``lowest = min(low - z, 0)``, ``highest = max(high - z, 0)``: the border counts as a real zero.
+
+Kernels add the products of stored codes, of either sign, to ``b - z' * sum(w)`` where z' is the stored zero point. In any order,
+a partial sum is ``b`` plus ``x - z`` times the weights that were added, less z' times the others; either factor is at most 255.
+So ``abs(b) + 255 * sum(abs(w))`` bounds what is on the way, which may not wrap: compilers take signed sums that do for impossible.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from tapdot.passes.codes import Codes
 from tapdot.passes.integer_arithmetic import OverflowRefused
 
 ELEMENTS_AT_ONCE = 2**20
+LARGEST_FACTOR = 255
+"""Of a weight in a partial sum: a code without its zero point, or a stored zero point."""
 
 
 def accumulator_bounds(weights: np.ndarray, bias: np.ndarray | None, x: Codes, axis: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,13 +52,19 @@ def window_bounds(x: Codes, count: int) -> tuple[int, int]:
     return count * min(x.low - x.zero_point, 0), count * max(x.high - x.zero_point, 0)
 
 
-def prove_accumulator(node: str, low: np.ndarray, high: np.ndarray) -> None:
-    """Raises OverflowRefused for the channel whose sum may leave int32 furthest."""
-    magnitude = np.maximum(np.abs(low), np.abs(high)).reshape(-1)
-    channel = int(magnitude.argmax())
-    if magnitude[channel] > numerics.INT32_MAX:
+def largest_partial_sums(weights: np.ndarray, bias: np.ndarray | None, axis: int = 0) -> np.ndarray:
+    """What no partial sum of an output channel exceeds in magnitude, int64 ``[C]``; bounds every whole sum too."""
+    positive, negative = signed_sums(weights, axis)
+    return LARGEST_FACTOR * (positive - negative) + (0 if bias is None else np.abs(bias.astype(np.int64)))
+
+
+def prove_accumulator(node: str, magnitudes: np.ndarray | int) -> None:
+    """Raises OverflowRefused for the channel whose sum, or a part of it, may leave int32 furthest, given the largest of each."""
+    magnitudes = np.asarray(magnitudes, np.int64).reshape(-1)
+    channel = int(magnitudes.argmax())
+    if magnitudes[channel] > numerics.INT32_MAX:
         raise OverflowRefused(
             f"Expected every accumulator of node {node!r} to fit 32 bits, but with these weights and bias that of channel "
-            f"{channel} may reach {int(magnitude[channel])}, beyond {numerics.INT32_MAX}; keep the node in float "
+            f"{channel} may reach {int(magnitudes[channel])}, beyond {numerics.INT32_MAX}; keep the node in float "
             f"(--set requantize.keep_float={node})."
         )

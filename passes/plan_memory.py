@@ -9,7 +9,7 @@ from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.memory import ARENA, CONSTANT, INPUT, OUTPUT, MemoryPlan, Place
 from tapdot.compiler.types import DTYPES, TensorType
 from tapdot.compiler.workloads import VIEWS
-from tapdot.kernels.layout import ALIGNMENT, Layout, round_up
+from tapdot.kernels.layout import ALIGNMENT, READ_SLACK, Layout, round_up
 from tapdot.passes.assign_layouts import is_channel_concat
 
 
@@ -34,6 +34,7 @@ def plan_memory(graph: Graph) -> MemoryPlan:
     3. An output of the graph that is a kernel's result is written by that kernel into the caller's buffer.
     4. Two buffers overlap only if no value of one is alive while a value of the other is. A kernel's operands and results are
        alive together.
+    5. ``READ_SLACK`` bytes behind every buffer of the arena belong to the arena: other buffers, or what follows the last.
 
     Placement is greedy by size: each buffer, largest first, goes to the lowest gap that fits among those alive with it.
     """
@@ -69,7 +70,8 @@ def plan_memory(graph: Graph) -> MemoryPlan:
         _put(places, buffer, ARENA, 0, offset)
         arena = max(arena, offset + buffer.size)
     alive = [sum(b.size for b in planned if b.first <= step <= b.last) for step in range(len(graph.nodes))]
-    return MemoryPlan(places, arena, max(alive, default=0), vanished)
+    slack = READ_SLACK if placed else 0  # (5)
+    return MemoryPlan(places, arena + slack, max(alive, default=0) + slack, vanished)
 
 
 def _put(places: dict[str, Place], buffer: _Buffer, space: str, index: int, offset: int) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from tapdot.compiler.errors import TapdotError
 
-RECIPE_NAMES = ("float", "int8")
+RECIPE_NAMES = ("float", "int8", "pattern", "pattern-int8")
 """Every name that ``--recipe`` takes: the keys of ``recipes.RECIPES``."""
-CALIBRATED_RECIPES = ("int8",)
+CALIBRATED_RECIPES = ("int8", "pattern-int8")
 """Those that take samples."""
+SPARSE_RECIPES = ("pattern", "pattern-int8")
+"""Those that look for what is pruned."""
 CALIBRATING_PASSES = ("calibrate", "distill_samples")
 """Passes that are there only where samples are."""
 
@@ -41,7 +43,7 @@ def check_calibration(recipe: str, data: bool, zero_shot: bool, settings: Sequen
         )
     if check_recipe(recipe) not in CALIBRATED_RECIPES:
         if data or zero_shot:
-            raise ContradictionError(f"The recipe {recipe!r} takes no {given}; quantize with --recipe int8.")
+            raise ContradictionError(f"The recipe {recipe!r} takes no {given}; quantize with --recipe {_quantizing(recipe)}.")
         return
     idle = [line for line in settings if line.strip().partition(".")[0] in CALIBRATING_PASSES]
     if idle and not (data or zero_shot):
@@ -49,3 +51,8 @@ def check_calibration(recipe: str, data: bool, zero_shot: bool, settings: Sequen
             f"The option {idle[0]!r} needs samples to calibrate with: give some (--data DATA), or have them distilled from the "
             "model's batch norms (--zero-shot)."
         )
+
+
+def _quantizing(recipe: str) -> str:
+    """The recipe that quantizes as well."""
+    return "pattern-int8" if recipe == "pattern" else "int8"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.options import FALSE, TRUE, configure, describe
 from tapdot.compiler.pipeline import Pass, Phase, Recipe
+from tapdot.kernels.target import Target
 from tapdot.passes.adopt_quantization import AdoptQuantization
+from tapdot.passes.adopt_sparsity import AdoptSparsity
 from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.canonicalize import Canonicalize
 from tapdot.passes.common_subexpressions import CommonSubexpressions
+from tapdot.passes.compress_weights import CompressWeights
 from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.dead_code import DeadCode
 from tapdot.passes.distill_samples import DistillSamples
@@ -23,8 +27,9 @@ from tapdot.passes.fold_constants import FoldConstants
 from tapdot.passes.fuse import Fuse
 from tapdot.passes.pad_into_conv import PadIntoConv
 from tapdot.passes.quantize_early import QuantizeEarly
-from tapdot.passes.recipe_names import check_recipe
+from tapdot.passes.recipe_names import CALIBRATED_RECIPES, SPARSE_RECIPES, check_recipe
 from tapdot.passes.remove_identity import RemoveIdentity
+from tapdot.passes.reorder_filters import ReorderFilters
 from tapdot.passes.requantize import Requantize
 from tapdot.passes.require_scales import RequireScales
 from tapdot.passes.resolve_windows import ResolveWindows
@@ -69,9 +74,19 @@ def float_recipe(calibration: Calibration | None = None) -> Recipe:
     )
 
 
+def sparsify(target: Target | None) -> Phase:
+    """What is pruned is found, stored as FKW arrays where sparse kernels are worth it, and put into the order of visits."""
+    return Phase("sparsify", (AdoptSparsity(), CompressWeights(target), ReorderFilters()))
+
+
+def pattern_recipe(calibration: Calibration | None = None, target: Target | None = None) -> Recipe:
+    """A network pruned by patterns, kernels or quads, in float32, with sparse kernels where they are faster."""
+    return (*float_recipe(), sparsify(target))
+
+
 @dataclass(frozen=True)
 class Int8Options:
-    """Options of the recipe itself, set by lines such as ``int8.bias_correction=true``."""
+    """Options of the recipes themselves, set by lines such as ``int8.bias_correction=true``."""
 
     cross_layer_equalization: bool = False
     bias_correction: bool = False
@@ -96,46 +111,69 @@ def int8_recipe(calibration: Calibration | None = None, options: Int8Options | N
     )
 
 
-RECIPES: dict[str, Callable[[Calibration | None], Recipe]] = {
+def pattern_int8_recipe(
+    calibration: Calibration | None = None, options: Int8Options | None = None, target: Target | None = None
+) -> Recipe:
+    """A network pruned by patterns, kernels or quads, on integers, with sparse kernels where they are faster."""
+    return (*int8_recipe(calibration, options), sparsify(target))
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
     "float": float_recipe,
     "int8": int8_recipe,
+    "pattern": pattern_recipe,
+    "pattern-int8": pattern_int8_recipe,
 }
 """Every recipe by the name that ``--recipe`` takes; ``recipe_names`` lists the names for those who only ask which there are."""
 
 
 def recipe(
-    name: str, settings: Sequence[str] = (), calibration: Calibration | None = None, *, then: Sequence[Phase] = ()
+    name: str,
+    settings: Sequence[str] = (),
+    calibration: Calibration | None = None,
+    *,
+    target: Target | None = None,
+    then: Sequence[Phase] = (),
 ) -> Recipe:
     """The recipe of that name, and the phases ``then``, with options set from lines such as ``fuse.max_operators=8``.
+
+    Without a ``target``, recipes that choose among kernels take a sparse one wherever a layer is pruned.
 
     Raises TapdotError, with the nearest name there is, for an unknown recipe, pass or option.
     """
     check_recipe(name)
-    if name != "int8":
-        return configure((*RECIPES[name](calibration), *then), settings)
-    own = [line for line in settings if line.strip().startswith("int8.")]
-    phases = int8_recipe(calibration, _int8_options(own))
+    own: list[str] = []
+    arguments: dict[str, Any] = {"calibration": calibration}
+    if name in CALIBRATED_RECIPES:
+        own = [line for line in settings if line.strip().startswith("int8.")]
+        arguments["options"] = _int8_options(own)
+    if name in SPARSE_RECIPES:
+        arguments["target"] = target
+    phases = RECIPES[name](**arguments)
     return _foreseen(configure((*phases, *then), [line for line in settings if line not in own]))
 
 
 def _foreseen(phases: Recipe) -> Recipe:
-    """Biases are corrected for the codes that the weights will have: the correction knows the passes that follow."""
-    steps = [step for phase in phases for step in phase.passes]
-    fuse = next(step for step in steps if isinstance(step, Fuse))
-    requantize = next(step for step in steps if isinstance(step, Requantize))
+    """Passes know those whose options they share: biases are corrected for the codes that the weights will have, and what is
+    compressed is the structure that was found."""
+    steps = {type(step): step for phase in phases for step in phase.passes}
 
     def foresees(step: Pass) -> Pass:
-        return replace(step, fuse=fuse, requantize=requantize) if isinstance(step, BiasCorrection) else step
+        if isinstance(step, BiasCorrection):
+            return replace(step, fuse=steps[Fuse], requantize=steps[Requantize])  # type: ignore[arg-type]
+        if isinstance(step, CompressWeights):
+            return replace(step, adopt=steps[AdoptSparsity])  # type: ignore[arg-type]
+        return step
 
     return tuple(replace(phase, passes=tuple(map(foresees, phase.passes))) for phase in phases)
 
 
 def options(name: str) -> list[str]:
     """Every option of a recipe as the line that sets it to what it is, those of passes that only a choice brings included."""
-    if name != "int8":
+    if name not in CALIBRATED_RECIPES:
         return describe(RECIPES[name](None))
     own = [f"int8.{field.name}={str(field.default).lower()}" for field in fields(Int8Options)]
-    return own + describe(int8_recipe(Calibration(zero_shot=True), Int8Options(True, True)))
+    return own + describe(RECIPES[name](Calibration(zero_shot=True), Int8Options(True, True)))
 
 
 def _int8_options(settings: Sequence[str]) -> Int8Options:

@@ -18,7 +18,7 @@ from tapdot.passes.integer_expressions import Accumulator, Inexpressible, Intege
 from tapdot.passes.integer_sums import Sum, check_pool, pool_sum
 from tapdot.passes.integer_weights import IntegerWeights, integer_weights
 from tapdot.passes.movement import MAXIMA, POOLS, SAME_ON_CODES
-from tapdot.passes.overflow import accumulator_bounds, prove_accumulator
+from tapdot.passes.overflow import accumulator_bounds, largest_partial_sums, prove_accumulator
 from tapdot.passes.simulated import (
     apply,
     as_chain,
@@ -137,7 +137,7 @@ class Walk:
             self.coarse.append(node.name)
         self.weights[node.name] = integers
         low, high = accumulator_bounds(integers.codes, integers.bias, meaning, axis)
-        prove_accumulator(node.name, low, high)
+        prove_accumulator(node.name, largest_partial_sums(integers.codes, integers.bias, axis))
         shape = channel_shape(len(low), self.graph.type(node.output).rank)
         acc = Accumulator((integers.scales * meaning.scale).reshape(shape), low.reshape(shape), high.reshape(shape))
         operands = [name, self.constant(integers.codes, w)]

@@ -55,9 +55,9 @@ class LoadedProgram:
 
     def kernel_arguments(self, call: KernelCall, inputs: list[np.ndarray]) -> list[Any]:
         """Flat tensors for running one kernel alone: its packed weights, ``inputs`` already in their layouts, dirty outputs."""
-        arrays = [*self.package.packed(call), *inputs]
-        tensors = [self.session.tensor(array) for array in arrays]
-        for argument in call.arguments[len(arrays) :]:
+        tensors = [self.session.tensor(array) for array in self.package.packed(call)]
+        tensors += [self.session.tensor_with_slack(array) for array in inputs]
+        for argument in call.arguments[len(tensors) :]:
             tensors.append(self.session.tensor(filled((argument.elements,), argument.dtype, DIRTY)))
         return tensors
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tapdot.compiler.operators.fused import fused_conv, fused_gemm
 from tapdot.compiler.operators.integer import qconv, qgemm
-from tapdot.compiler.operators.table import Ints, Static, meta, operator
+from tapdot.compiler.operators.table import Ints, Stored, meta, operator
 from tapdot.compiler.types import TensorType
 from tapdot.kernels.expression import ACCUMULATOR
 from tapdot.kernels.fkw import FKW
@@ -53,12 +53,12 @@ def _dense(x: Tensor, arrays: Sequence[np.ndarray], kernel_shape: Ints) -> Tenso
 @operator("SparseConv", macs=sparse_macs)
 def sparse_conv(
     x: Tensor,
-    reorder: Static,
-    offset: Static,
-    index: Static,
-    stride: Static,
-    weight: Static,
-    patterns: Static,
+    reorder: Stored,
+    offset: Stored,
+    index: Stored,
+    stride: Stored,
+    weight: Stored,
+    patterns: Stored,
     b: Tensor | None = None,
     *extras: Tensor,
     kernel_shape: Ints,
@@ -74,12 +74,12 @@ def sparse_conv(
 @operator("QSparseConv", macs=sparse_macs)
 def qsparse_conv(
     x: Tensor,
-    reorder: Static,
-    offset: Static,
-    index: Static,
-    stride: Static,
-    weight: Static,
-    patterns: Static,
+    reorder: Stored,
+    offset: Stored,
+    index: Stored,
+    stride: Stored,
+    weight: Stored,
+    patterns: Stored,
     b: Tensor | None = None,
     *extras: Tensor,
     kernel_shape: Ints,
@@ -96,12 +96,12 @@ def qsparse_conv(
 @operator("SparseGemm", macs=sparse_macs)
 def sparse_gemm(
     a: Tensor,
-    reorder: Static,
-    offset: Static,
-    index: Static,
-    stride: Static,
-    weight: Static,
-    patterns: Static,
+    reorder: Stored,
+    offset: Stored,
+    index: Stored,
+    stride: Stored,
+    weight: Stored,
+    patterns: Stored,
     b: Tensor | None = None,
     *extras: Tensor,
     epilogue: str = ACCUMULATOR,
@@ -114,12 +114,12 @@ def sparse_gemm(
 @operator("QSparseGemm", macs=sparse_macs)
 def qsparse_gemm(
     a: Tensor,
-    reorder: Static,
-    offset: Static,
-    index: Static,
-    stride: Static,
-    weight: Static,
-    patterns: Static,
+    reorder: Stored,
+    offset: Stored,
+    index: Stored,
+    stride: Stored,
+    weight: Stored,
+    patterns: Stored,
     b: Tensor | None = None,
     *extras: Tensor,
     zero_point: int = 0,

@@ -21,6 +21,9 @@ OPSET = 18
 Static = np.ndarray
 """Annotation of an operand that must be a constant, because shapes follow from it."""
 
+Stored = np.ndarray
+"""Annotation of an operand that must be a constant because its array is a weight in a stored form: kernels pack it."""
+
 Ints = tuple[int, ...]
 Floats = tuple[float, ...]
 Strings = tuple[str, ...]
@@ -66,7 +69,11 @@ class Operator:
 
     def is_static(self, index: int) -> bool:
         """Whether that operand must be a constant."""
-        return index < len(self.operands) and self.operands[index].annotation in _STATIC
+        return index < len(self.operands) and self.operands[index].annotation in (*_STATIC, "Stored")
+
+    def is_stored(self, index: int) -> bool:
+        """Whether that operand must be a constant that kernels pack; the values of other static operands are part of their code."""
+        return index < len(self.operands) and self.operands[index].annotation == "Stored"
 
     def output_count(self, attributes: Mapping[str, Any]) -> int:
         """How many results a node with these attributes has when it does not say."""

@@ -13,6 +13,7 @@ from tapdot.kernels.fallback import (  # noqa: F401
     quantization,
     reduction,
     resizing,
+    sparse,
 )
 from tapdot.kernels.fallback.family import Fallback, reason
 from tapdot.kernels.fallback.table import BUILDERS

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tapdot.kernels import estimates
 from tapdot.kernels.emit import argument
 from tapdot.kernels.fallback.table import BUILDERS, build
 from tapdot.kernels.fallback.tensors import Builder, Tensor, UnsupportedError, buffer_tensor
@@ -40,6 +41,9 @@ class Fallback(Family):
     def ports(self, workload: Workload, target: Target) -> Ports:
         inputs = tuple(None if operand is None or operand.constant else ROW_MAJOR for operand in workload.inputs)
         return Ports(inputs, (ROW_MAJOR,) * len(workload.outputs))
+
+    def cost(self, workload: Workload, target: Target) -> float:
+        return estimates.fallback_cycles(workload)
 
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         return _build(workload, target, symbol, tables_of(workload, target))[0]

@@ -110,7 +110,7 @@ class IntegerVectors(ABC):
 
     @abstractmethod
     def dyadic(self, x: Value, multiplier: Sequence[Value], shift: Sequence[Value]) -> Value:
-        """``(x * m + 2**(s-1)) >> s`` of an int32 vector, exact for shifts in [1, 62].
+        """``(x * m + 2**(s-1)) >> s`` of an int32 vector, exact for shifts in [2, 62].
 
         ``multiplier`` and ``shift`` are the packed rows as vectors. ``abs(x) << max(0, 33 - s) < 2**31`` holds
         (``numerics.high_half_shifts``).

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tapdot.kernels.layout import READ_SLACK
 from tapdot.kernels.tvm_adapter import tvm
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ class Session(AbstractContextManager["Session"]):
         """A copy of the array in the device's memory, dense and row-major."""
         with self.watch("Copying a tensor to the device"):
             return tvm.runtime.tensor(np.asarray(array, order="C"), self.device)
+
+    def tensor_with_slack(self, array: NDArray[Any]) -> Tensor:
+        """A copy of a flat array in the device's memory; what a kernel may read behind its end is there as well."""
+        slack = np.zeros(READ_SLACK // array.itemsize, array.dtype)
+        with self.watch("Copying a tensor to the device"):
+            whole = tvm.runtime.tensor(np.concatenate([array, slack]), self.device)
+            return whole._create_view((array.size,))
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> Tensor:
         """An uninitialised tensor in the device's memory."""

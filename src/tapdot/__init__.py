@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tapdot.compiler.errors import TapdotError
     from tapdot.compiler.graph import Graph
     from tapdot.compiler.package import Package, load
+    from tapdot.passes.admm import Pruner
+    from tapdot.pruning import prune
     from tapdot.runtime.devices import connect
 
 _HOMES = {
@@ -25,12 +27,14 @@ _HOMES = {
     "load": "tapdot.compiler.package",
     "trace": "tapdot.api",
     "connect": "tapdot.runtime.devices",
+    "prune": "tapdot.pruning",
+    "Pruner": "tapdot.passes.admm",
     "Graph": "tapdot.compiler.graph",
     "Package": "tapdot.compiler.package",
     "TapdotError": "tapdot.compiler.errors",
 }
 
-__all__ = ["Graph", "Package", "TapdotError", "__version__", "compile", "connect", "load", "trace"]
+__all__ = ["Graph", "Package", "Pruner", "TapdotError", "__version__", "compile", "connect", "load", "prune", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     target = _target(target)
     check_calibration(recipe, data is not None, zero_shot, settings)
     layout = pipeline.Phase("layout", (AssignLayouts(target),))
-    phases = find_recipe(recipe, settings, Calibration(_replayed(data), zero_shot), then=(layout,))
+    phases = find_recipe(recipe, settings, Calibration(_replayed(data), zero_shot), target=target, then=(layout,))
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
     gap = _numeric_gap(outcome, phases)

@@ -13,7 +13,7 @@ import numpy as np
 from emulated_runner import call, is_emulated
 
 from tapdot.kernels.family import Config, Family
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.layout import READ_SLACK, Layout
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import build, tvm
 from tapdot.kernels.workload import Operand, Workload
@@ -91,12 +91,20 @@ def run(
         if module is None:
             found.append(call(kernel, target, [*packed, *variables], results).outputs[0])
             continue
-        tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in (*packed, *variables, *results)]
+        tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in packed]
+        tensors += [with_slack(array) for array in variables]
+        tensors += [tvm.runtime.tensor(array, tvm.cpu()) for array in results]
         module["kernel"](*tensors)
         found.append(tensors[-len(results)].numpy())
     left = (_bytes(found[0]) == DIRTY).all(axis=1) & (_bytes(found[1]) == OTHER_DIRT).all(axis=1)
     assert not left.any(), f"{np.count_nonzero(left)} elements were not written, the first at {np.argmax(left)}"
     return read(found[0], workload.output)
+
+
+def with_slack(flat: np.ndarray) -> tvm.runtime.Tensor:
+    """An operand as the memory planner leaves it: behind its end some bytes may be read, and hold anything."""
+    garbage = np.full(READ_SLACK, DIRTY, np.uint8).view(flat.dtype)
+    return tvm.runtime.tensor(np.concatenate([flat, garbage]), tvm.cpu())._create_view((flat.size,))
 
 
 def check_unpack(found: Mapping[int, np.ndarray], constants: Mapping[int, np.ndarray | None]) -> None:

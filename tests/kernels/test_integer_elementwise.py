@@ -122,6 +122,24 @@ def test_a_table_inside_a_chain(target):
     assert np.array_equal(run(IntegerChain(), work, target_or_skip(target), [a, values]), expected(text, a, values))
 
 
+@pytest.mark.parametrize("target", (*ALL_TARGETS, pytest.param("cortex-a76", marks=pytest.mark.emulated)))
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_clamps_of_scaled_codes_hold(target, dtype):
+    """Every code on another scale, clamped where products of stored codes would have wrapped; one position a row, and more."""
+    target = target_or_skip(target)
+    zero = {"int8": 0, "uint8": 128}[dtype]
+    text = (
+        f"Narrow(Dyadic(Widen(acc, zero_point={zero}), multiplier=1297604537, shift=30), "
+        "zero_point=0, low=-100, high=102, dtype='int8')"
+    )
+    limits = np.iinfo(dtype)
+    for shape in ((1, 16, 16, 1), (1, 16, 2, 8)):
+        q = np.arange(limits.min, limits.max + 1).astype(dtype).reshape(shape)
+        for offset in (0, 128 if dtype == "int8" else -128):
+            work = workload(text, Operand(shape, "int8", Layout(16)), Operand(shape, dtype, Layout(16, Halo(), offset, offset)))
+            assert np.array_equal(run(IntegerChain(), work, target, [q]), expected(text, q))
+
+
 def test_refuses_floats_and_what_it_cannot_broadcast():
     target = find_target("host")
     full = Operand(SHAPE, "float32")

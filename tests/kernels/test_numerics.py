@@ -16,6 +16,23 @@ def test_short_multipliers_scale_every_code_alike(ratio, low):
         assert -(2**31) <= product < 2**31 and product >> p == numerics.dyadic(code, multiplier, shift)
 
 
+@pytest.mark.parametrize("zero", [-128, 0, 128, 255])
+@pytest.mark.parametrize("offset", [0, 128, -128])
+def test_short_multipliers_of_stored_codes_never_wrap(zero, offset):
+    """LLVM takes signed sums that wrap for impossible, and leaves out clamps that only they would reach."""
+    for ratio in (0.003, 0.5, 1.2085, 37.5):
+        multiplier, shift = numerics.dyadic_parameters(ratio)
+        for lowest in (-128, 0):
+            short = numerics.short_dyadic(multiplier, shift, lowest - zero, lowest + 255 - zero, zero + offset)
+            assert short is not None
+            m, p = short
+            term = 2 ** (p - 1) - (zero + offset) * m
+            for code in range(lowest, lowest + 256):
+                product = (code + offset) * m
+                assert max(abs(term), abs(product), abs(product + term)) < 2**31
+                assert product + term >> p == numerics.dyadic(code - zero, multiplier, shift)
+
+
 def test_no_short_multiplier_where_all_bits_count():
     multiplier, shift = numerics.dyadic_parameters(1 / 3)
     assert numerics.short_dyadic(multiplier, shift, 0, 2**20) is None

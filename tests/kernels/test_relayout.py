@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone, run
 
 from tapdot.kernels.layout import Halo, Layout
@@ -99,3 +100,26 @@ def test_unsigned_codes_become_signed_ones():
     x = np.random.default_rng(0).integers(0, 256, (1, 21, 4, 17)).astype(np.uint8)
     into = Layout(16, HALO, zero=-128, code_offset=-128)
     assert np.array_equal(run(Relayout(), workload(x.shape, None, into, "uint8"), find_target("host"), [x]), x)
+
+
+PLANAR = [Halo(), Halo(1, 1, 1, 1), Halo(0, 0, 0, 1), Halo(1, 2, 0, 3)]
+PLANES = [(1, 17, 7, 7), (2, 16, 14, 14), (1, 20, 1, 1), (1, 35, 5, 2), (1, 16, 3, 70), (1, 18, 9, 29), (1, 16, 2, 16)]
+
+
+@pytest.mark.parametrize("target", (*TARGETS, "cortex-a76", "cortex-a76:generic"))
+@pytest.mark.parametrize("halo", PLANAR, ids=str)
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_between_blocks_and_planar_rows(target, halo, dtype):
+    """Rows longer and shorter than a vector, planes that fill several vectors and none; every byte of the halo."""
+    target = target_or_skip(target)
+    codes = dtype == "int8"
+    block, offset = (16, 128) if codes else (target.isa.lanes, 0)
+    planes = PLANES[PLANAR.index(halo) :: 3] if target.architecture == "aarch64" else PLANES
+    for shape in planes:
+        x = np.random.default_rng(1).integers(-128, 128, shape).astype(dtype)
+        bordered = Layout(block, Halo(1, 1, 0, 2), offset + 3 if codes else 0, offset)
+        for blocks in (Layout(block, Halo(), 0, 0), bordered):
+            rows = Layout(1, halo, offset - 5 if codes and halo else 0, offset)
+            for pair in ((blocks, rows), (rows, blocks)):
+                got = run(Relayout(), workload(shape, *pair, dtype), target, [x])
+                assert np.array_equal(got, x), (shape, *map(str, pair))

@@ -7,7 +7,7 @@ import pytest
 
 from tapdot.passes.codes import Codes
 from tapdot.passes.integer_arithmetic import OverflowRefused
-from tapdot.passes.overflow import accumulator_bounds, prove_accumulator, signed_sums, window_bounds
+from tapdot.passes.overflow import accumulator_bounds, largest_partial_sums, prove_accumulator, signed_sums, window_bounds
 
 KINDS = [Codes(1.0, 0, -128, 127, "int8"), Codes(1.0, 0, 0, 255, "uint8"), Codes(1.0, 200, 0, 255, "uint8")]
 
@@ -41,12 +41,36 @@ def test_windows_may_hang_over() -> None:
     assert window_bounds(Codes(1.0, 3, 5, 255, "uint8"), 9) == (0, 9 * 252)
 
 
+def test_no_partial_sum_of_stored_codes_is_larger() -> None:
+    generator = np.random.default_rng(2)
+    weights = generator.choice(np.array([-127, -3, 90, 127]), (4, 11)).astype(np.int8)
+    bias = generator.integers(-5000, 5000, 4).astype(np.int32)
+    largest = largest_partial_sums(weights, bias)
+    reached = np.zeros(4, np.int64)
+    for zero, codes in ((0, (0, 255)), (255, (0, 255)), (-128, (-128, 127)), (127, (-128, 127))):
+        for code in codes:  # each alone, so that a sum leads as far as it can
+            terms = np.cumsum(np.sort(weights.astype(np.int64), axis=1) * code, axis=1)
+            start = bias - zero * weights.sum(axis=1, dtype=np.int64)
+            reached = np.maximum(reached, np.abs(terms + start[:, None]).max(axis=1))
+    assert (reached <= largest).all()
+    assert (largest_partial_sums(weights.T, bias, axis=1) == largest).all()
+
+
 def test_the_worst_channel_is_named() -> None:
     weights = np.full((3, 70000), 100, np.int8)
     weights[1] = 127
-    low, high = accumulator_bounds(weights, None, Codes(1.0, 0, 0, 255, "uint8"))
+    largest = largest_partial_sums(weights, None)
     with pytest.raises(
         OverflowRefused, match=r"node 'fc6'.* channel 1 may reach 2266950000, beyond 2147483647; .*keep_float=fc6"
     ):
-        prove_accumulator("fc6", low, high)
-    prove_accumulator("fc6", low[:1] // 2, high[:1] // 2)
+        prove_accumulator("fc6", largest)
+    prove_accumulator("fc6", largest[:1])
+
+
+def test_what_would_wrap_on_the_way_is_refused() -> None:
+    """Signed codes without a zero point: no sum leaves 32 bits, but those of stored unsigned codes may."""
+    weights = np.full((1, 70000), 127, np.int8)
+    low, high = accumulator_bounds(weights, None, Codes(1.0, 0, -128, 127, "int8"))
+    assert max(abs(int(low[0])), abs(int(high[0]))) < 2**31
+    with pytest.raises(OverflowRefused, match="may reach 2266950000"):
+        prove_accumulator("fc6", largest_partial_sums(weights, None))

@@ -38,6 +38,7 @@ from tapdot.cli.options import (
     parse_shapes,
 )
 from tapdot.cli.progress import Lines, progress
+from tapdot.cli.pruning import prune_command
 
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
@@ -180,6 +181,9 @@ def compile_command(
     if package.numeric_gap:
         progress.print(gap_title(package.numeric_gap, SUMMARY_ROWS), soft_wrap=True)
         progress.print(gap_table(package.numeric_gap, SUMMARY_ROWS))
+
+
+app.command("prune")(prune_command)
 
 
 @app.command()

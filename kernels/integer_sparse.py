@@ -1,0 +1,260 @@
+"""Pattern convolution of codes: pruned 3x3 kernels of four taps, each one lane of a dot product.
+
+For a tile of positions: the windows of every input channel are copied side by side into a scratch that fits the cache; then every
+share group of filters, in the order of visits, runs through its own list of kernels. For a kernel, one gather a vector serves all
+filters of the group; the sums of a group stay in registers from the bias to the epilogue. Nothing branches on a pattern: it is
+a row of a lookup table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tapdot.kernels import numerics
+from tapdot.kernels.emit import Registers, Value, argument, load, loop, splat, when
+from tapdot.kernels.family import Config, Family, Port, Ports
+from tapdot.kernels.fkw import FKW
+from tapdot.kernels.integer_rows import PLANAR, PositionEpilogue
+from tapdot.kernels.integer_sparse_plan import Geometry, Plan, default_config, space
+from tapdot.kernels.isa.pattern_gather import gathers
+from tapdot.kernels.layout import CODES, Layout
+from tapdot.kernels.parallel import pays
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.workload import Operand, Workload
+
+ARRAYS = tuple(range(1, 7))
+"""Operands of FKW's arrays: reorder, offset, index, stride, weight, patterns."""
+BIAS, EXTRAS = 7, 8
+LARGEST_TABLE = 2**16
+"""Elements of a lookup table that ids of 16 bits reach."""
+
+
+class PatternConvolution(Family):
+    """``QSparseConv`` with 3x3 kernels, stride 1 or 2, on planar rows.
+
+    Configuration: ``columns`` of a block of positions, ``blocks`` of a tile, ``splits`` of the filters among threads.
+    """
+
+    name = "pattern_convolution"
+
+    def serves(self, workload: Workload, target: Target) -> bool:
+        if workload.op != "QSparseConv" or any(operand is None for operand in workload.inputs[:BIAS]):
+            return False
+        x, *arrays = (operand for operand in workload.inputs[:BIAS] if operand is not None)
+        bias = workload.inputs[BIAS] if len(workload.inputs) > BIAS else None
+        strides = tuple(workload["strides"])
+        return (
+            len(x.shape) == 4
+            and x.dtype in CODES
+            and not x.constant
+            and all(array.constant for array in arrays)
+            and arrays[4].dtype == "int8"
+            and (bias is None or bias.constant)
+            and tuple(workload["kernel_shape"]) == (3, 3)
+            and strides in ((1, 1), (2, 2))
+            and min(workload["pads"]) >= 0
+            and bool(gathers(target, strides))
+            and PositionEpilogue(workload, EXTRAS, target.isa).served()
+        )
+
+    def ports(self, workload: Workload, target: Target) -> Ports:
+        inputs: list[Port | None] = [None] * min(len(workload.inputs), EXTRAS)
+        inputs[0] = Port((PLANAR,), Geometry(workload).halo)
+        extras = PositionEpilogue(workload, EXTRAS, target.isa).ports()
+        return Ports((*inputs, *extras), (Port((PLANAR,)),))
+
+    # -- configurations -----------------------------------------------------------------------------------------------------
+
+    def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
+        return space(workload, target)
+
+    def default_config(self, workload: Workload, target: Target) -> Config:
+        return default_config(workload, target)
+
+    # -- weights ------------------------------------------------------------------------------------------------------------
+
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        plan = Plan.of(workload, config, target)
+        gather, geometry = plan.gather, plan.geometry
+        fkw = FKW(*(constants[index] for index in ARRAYS))
+        bias = _folded(workload, plan, fkw, constants.get(BIAS, np.zeros(geometry.filters, np.int32)), 1)
+        return [
+            gather.table(fkw.patterns),
+            _at_least_one(gather.pack_weights(fkw.weight)),
+            _at_least_one(fkw.index.astype(np.int32) * plan.unit),
+            _at_least_one((fkw.pattern_ids.astype(np.int64) * gather.entry).astype(np.uint16)),
+            fkw.offset.astype(np.int32),
+            fkw.reorder.astype(np.int32) * geometry.share,
+            _bounds(fkw, plan),
+            bias,
+            *PositionEpilogue(workload, EXTRAS, target.isa).pack(constants),
+        ]
+
+    def unpack(
+        self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
+    ) -> Mapping[int, np.ndarray]:
+        plan = Plan.of(workload, config, target)
+        gather, geometry = plan.gather, plan.geometry
+        table, weights, places, ids, offset, channels, _, stored_bias, *extras = packed
+        count = geometry.kernels
+        pattern = ids[:count].astype(np.int64) // gather.entry
+        group = np.repeat(np.arange(geometry.groups), np.diff(offset))
+        per_pattern = np.zeros((geometry.groups, geometry.patterns + 1), np.int64)
+        np.add.at(per_pattern, (group, pattern + 1), 1)
+        arrays = (
+            channels // geometry.share,
+            offset,
+            places[:count] // plan.unit,
+            np.cumsum(per_pattern, axis=1),
+            gather.unpack_weights(weights, geometry.share)[:count],
+            gather.patterns(table),
+        )
+        found = {
+            index: np.ascontiguousarray(array, workload.inputs[index].dtype)  # type: ignore[union-attr]
+            for index, array in zip(ARRAYS, arrays, strict=True)
+        }
+        if len(workload.inputs) > BIAS and workload.inputs[BIAS] is not None:
+            found[BIAS] = _folded(workload, plan, FKW(*(found[index] for index in ARRAYS)), stored_bias, -1)
+        return {**found, **PositionEpilogue(workload, EXTRAS, target.isa).unpack(extras)}
+
+    # -- code ---------------------------------------------------------------------------------------------------------------
+
+    def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
+        finished: list[PrimFunc] = []
+        with function(symbol, finished):
+            Emitter(workload, Plan.of(workload, config, target), target).emit()
+        return finished[0]
+
+
+def _folded(workload: Workload, plan: Plan, fkw: FKW, bias: np.ndarray, sign: int) -> np.ndarray:
+    """The bias with the zero point and what is added to stored codes folded in (``sign`` 1), or taken out again (-1)."""
+    x = plan.geometry.x
+    offset = x.layout.code_offset if x.layout is not None else 0
+    offset += plan.gather.operand_offset(x.stored_dtype)
+    sums = np.zeros((fkw.groups, fkw.share), np.int64)
+    np.add.at(sums, fkw.reorder.astype(np.int64)[fkw.group_ids], fkw.weight.sum(axis=2, dtype=np.int64))
+    return numerics.folded_bias(bias, sign * sums.reshape(-1), workload["zero_point"], offset)
+
+
+def _bounds(fkw: FKW, plan: Plan) -> np.ndarray:
+    """``[splits + 1]``: which groups each split visits, so that all have about as much to do."""
+    work = np.diff(fkw.offset.astype(np.int64)) + GROUP_KERNELS
+    before = np.concatenate([[0], np.cumsum(work)])
+    wanted = before[-1] * np.arange(plan.splits + 1) / plan.splits
+    return np.searchsorted(before, wanted).astype(np.int32)
+
+
+GROUP_KERNELS = 6
+"""The epilogue of a group takes about as long as that many kernels."""
+
+
+def _at_least_one(array: np.ndarray) -> np.ndarray:
+    """The array, or a single zero where it is empty: buffers have elements."""
+    return array if array.size else np.zeros(1, array.dtype)
+
+
+class Emitter:
+    """Writes the loops of one pattern convolution."""
+
+    def __init__(self, workload: Workload, plan: Plan, target: Target) -> None:
+        self.plan = plan
+        self.workload = workload
+        self.gather = plan.gather
+        self.lanes = target.isa.lanes
+        self.epilogue = PositionEpilogue(workload, EXTRAS, target.isa)
+        self.x_layout: Layout = plan.geometry.x.layout or Layout()
+        self.operand: Operand = plan.geometry.x
+
+    def emit(self) -> None:
+        plan, geometry = self.plan, self.plan.geometry
+        kernels = max(1, geometry.kernels)
+        self.gather.declare_table(geometry.patterns)
+        self.weights = argument("weights", kernels * geometry.share * 4, self.gather.weight_dtype)
+        self.places = argument("places", kernels, "int32")
+        self.ids = argument("ids", kernels, "uint16")
+        self.offset = argument("offset", geometry.groups + 1, "int32")
+        self.channels = argument("reorder", geometry.groups, "int32")
+        self.bounds = argument("bounds", plan.splits + 1, "int32")
+        self.bias = argument("bias", geometry.filters, "int32")
+        self.epilogue.declare_constants()
+        self.x = argument("x", self.operand.elements, self.operand.stored_dtype)
+        self.epilogue.declare_variables()
+        self.y = argument("y", self.workload.output.elements, self.workload.output.stored_dtype)
+        threads = pays(plan.cycles() * geometry.batch)
+        with loop(geometry.batch * plan.tiles, parallel=threads and plan.splits == 1) as task:
+            scratch = T.alloc_buffer((plan.scratch,), self.gather.scratch_dtype)
+            n, tile = task // plan.tiles, task % plan.tiles
+            corners = [self._corner(tile, index) for index in range(plan.blocks)]
+            self._pack(scratch, n, corners)
+            with loop(plan.splits, parallel=threads and plan.splits > 1) as split:
+                first, last = (0, geometry.groups) if plan.splits == 1 else (self.bounds[split], self.bounds[split + 1])
+                with T.serial(first, last) as group:
+                    self._group(scratch, n, tile, corners, group)
+
+    def _corner(self, tile: Value, index: int) -> tuple[Value, Value]:
+        """The first position of a block of a tile: the last blocks of the plane end at its edges."""
+        plan, geometry = self.plan, self.plan.geometry
+        first = T.min(tile * plan.blocks, plan.all_blocks - plan.blocks) if plan.all_blocks % plan.blocks else tile * plan.blocks
+        block = first + index
+
+        def place(number: Value, size: int, extent: int) -> Value:
+            if extent <= size:
+                return 0
+            return T.min(number * size, extent - size) if extent % size else number * size
+
+        y = place(block // plan.block_columns, plan.gather.block.rows, geometry.height)
+        x = place(block % plan.block_columns, plan.gather.block.valid, geometry.width)
+        return (T.Bind(y) if not isinstance(y, int) else y, T.Bind(x) if not isinstance(x, int) else x)
+
+    def _pack(self, scratch: Value, n: Value, corners: Sequence[tuple[Value, Value]]) -> None:
+        """The windows of all input channels."""
+        plan, geometry = self.plan, self.plan.geometry
+        (stride_y, stride_x), (top, left, _, _) = geometry.strides, geometry.pads
+        shape, pitch = geometry.x.shape, self.x_layout.pitch(geometry.x.shape[3])
+        starts = [(y * stride_y - top) * pitch + x * stride_x - left for y, x in corners]
+        starts = [start if isinstance(start, int) else T.Bind(start) for start in starts]
+        with loop(geometry.channels) as channel:
+            origin = T.Bind(self.x_layout.offset(shape, n, channel, 0, 0))
+            for index, start in enumerate(starts):
+                place = channel * plan.unit + index * plan.gather.window
+                self.gather.pack_window(self.x, origin + start, pitch, scratch, place, plan.rows)
+
+    def _group(self, scratch: Value, n: Value, tile: Value, corners: Sequence[tuple[Value, Value]], group: Value) -> None:
+        """All kernels of one share group at one tile, and the results of its filters."""
+        plan, share = self.plan, self.plan.geometry.share
+        vectors, block = plan.vectors, plan.gather.block
+        channel = T.Bind(self.channels[group])
+        sums = Registers(share * vectors, self.lanes, "int32")
+        for member in range(share):
+            bias = T.Bind(splat(self.bias[channel + member], self.lanes))
+            for v in range(vectors):
+                sums[member * vectors + v] = bias
+        with T.serial(self.offset[group], self.offset[group + 1]) as kernel:
+            self._kernel(scratch, kernel, sums)
+        runs = [
+            (y + row, x) if row < plan.rows else None for y, x in corners for row in range(block.rows)
+        ]
+        for member in range(share):
+            registers = range(member * vectors, (member + 1) * vectors)
+            values = self.epilogue.channel(channel + member)
+            values = self.epilogue.shift_ahead(values, channel + member, sums, registers)
+            here = [T.Bind(sums[register]) for register in registers]
+            self.epilogue.emit(values, here, self.y, n, channel + member, runs, block.columns, plan.valid)
+            with when(tile == 0, plan.tiles > 1):
+                self.epilogue.emit_halo(self.y, n, channel + member)
+
+    def _kernel(self, scratch: Value, kernel: Value, sums: Registers) -> None:
+        """One kernel: its gathers, each for all filters of the group."""
+        plan, share = self.plan, self.plan.geometry.share
+        place = T.Bind(self.places[kernel])
+        pattern = self.gather.pattern(T.Bind(self.ids[kernel].astype("int32")))
+        weights = self.gather.weights(self.weights, kernel, share)
+        for block in range(plan.blocks):
+            operands = self.gather.operands(pattern, scratch, place + block * self.gather.window)
+            for v, operand in enumerate(operands):
+                for member in range(share):
+                    register = member * plan.vectors + block * len(operands) + v
+                    sums[register] = self.gather.dot(sums[register], operand, weights[member])

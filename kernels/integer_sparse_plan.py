@@ -1,0 +1,213 @@
+"""How a pattern convolution is cut: blocks of positions, tiles of blocks, and an estimate of the cycles that each choice takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tapdot.kernels.family import Config
+from tapdot.kernels.isa.pattern_gather import PatternGather, gathers
+from tapdot.kernels.layout import Halo, Layout, round_up
+from tapdot.kernels.target import Target
+from tapdot.kernels.workload import Operand, Workload
+
+PLANAR = Layout()
+MOST_BLOCKS = 8
+"""Blocks of the largest tile."""
+SCRATCH_SLACK = 64
+"""Bytes behind the last window that copying it may overwrite."""
+
+FIRST_LEVEL_BYTES = 40 * 1024
+"""Of the first-level data cache, what windows may fill."""
+KERNEL_CYCLES = 1.0
+"""Of every kernel: its place, its pattern, the loop."""
+VECTOR_OPERATIONS_PER_CYCLE = 3.0
+"""Gathers and dots together; dots alone are bound by ``dots_per_cycle``."""
+FAR_WINDOW_CYCLES = 0.25
+"""More for a window that comes from the second-level cache."""
+PACK_ROW_CYCLES = 1.2
+EPILOGUE_CYCLES = 5.0
+"""Of one vector of sums, and of starting a filter."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a pattern convolution, read off its workload."""
+
+    workload: Workload
+
+    @cached_property
+    def x(self) -> Operand:
+        operand = self.workload.inputs[0]
+        assert operand is not None
+        return operand
+
+    @property
+    def batch(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def channels(self) -> int:
+        return self.x.shape[1]
+
+    @property
+    def filters(self) -> int:
+        return self.workload.output.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.workload.output.shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.workload.output.shape[3]
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        return self.workload["strides"]
+
+    @property
+    def pads(self) -> tuple[int, int, int, int]:
+        return self.workload["pads"]
+
+    @property
+    def groups(self) -> int:
+        reorder = self.workload.inputs[1]
+        assert reorder is not None
+        return reorder.shape[0]
+
+    @property
+    def kernels(self) -> int:
+        index = self.workload.inputs[3]
+        assert index is not None
+        return index.shape[0]
+
+    @property
+    def share(self) -> int:
+        weight = self.workload.inputs[5]
+        assert weight is not None
+        return weight.shape[1]
+
+    @property
+    def patterns(self) -> int:
+        table = self.workload.inputs[6]
+        assert table is not None
+        return table.shape[0]
+
+    @property
+    def halo(self) -> Halo:
+        """The border that windows reach into."""
+        top, left, _, _ = self.pads
+        below = (self.height - 1) * self.strides[0] + 3 - top - self.x.shape[2]
+        right = (self.width - 1) * self.strides[1] + 3 - left - self.x.shape[3]
+        return Halo(top, left, max(0, below), max(0, right))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pattern convolution with the shape of its blocks and the number of them in a tile."""
+
+    geometry: Geometry
+    gather: PatternGather
+    blocks: int
+    splits: int
+
+    @classmethod
+    def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
+        geometry = Geometry(workload)
+        found = {gather.block.columns: gather for gather in gathers(target, geometry.strides)}
+        plan = cls(geometry, found[config["columns"]], config["blocks"], config["splits"])
+        return cls(geometry, plan.gather, min(plan.blocks, plan.all_blocks), plan.splits)
+
+    # -- the plane ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of blocks of the plane."""
+        return -(-self.geometry.height // self.gather.block.rows)
+
+    @property
+    def block_columns(self) -> int:
+        """Blocks side by side in the plane."""
+        return -(-self.geometry.width // self.gather.block.valid)
+
+    @property
+    def all_blocks(self) -> int:
+        return self.block_rows * self.block_columns
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.all_blocks // self.blocks)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a block that lie in the plane."""
+        return min(self.gather.block.rows, self.geometry.height)
+
+    @property
+    def valid(self) -> int:
+        """Columns of a block that lie in the plane."""
+        return min(self.gather.block.valid, self.geometry.width)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of positions in a tile."""
+        return self.blocks * self.gather.block.vectors
+
+    # -- the scratch --------------------------------------------------------------------------------------------------------
+
+    @property
+    def unit(self) -> int:
+        """Elements of the scratch for one input channel."""
+        return self.blocks * self.gather.window
+
+    @property
+    def scratch(self) -> int:
+        return round_up(self.geometry.channels * self.unit + SCRATCH_SLACK, 64)
+
+    # -- cost ---------------------------------------------------------------------------------------------------------------
+
+    def fits(self) -> bool:
+        """Whether sums, weights and operands stay in registers."""
+        share, registers = self.geometry.share, self.gather.vectors.isa.registers
+        held = share * (self.vectors + self.gather.vectors.weight_registers)
+        return held + self.gather.registers + 1 <= registers
+
+    def cycles(self) -> float:
+        """An estimate for one image on one core."""
+        geometry, gather = self.geometry, self.gather
+        dots = geometry.share * self.vectors
+        operations = (dots + self.vectors) / VECTOR_OPERATIONS_PER_CYCLE + KERNEL_CYCLES
+        kernel = max(dots / gather.vectors.dots_per_cycle, operations)
+        if self.scratch > FIRST_LEVEL_BYTES:
+            kernel += FAR_WINDOW_CYCLES * self.blocks
+        pack = PACK_ROW_CYCLES * (gather.block.rows + 2) * self.blocks * geometry.channels
+        epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + 1)
+        return self.tiles * (geometry.kernels * kernel + pack + epilogue)
+
+
+def default_config(workload: Workload, target: Target) -> Config:
+    """The configuration of the lowest estimate."""
+    geometry = Geometry(workload)
+    plans = [
+        Plan(geometry, gather, blocks, 1)
+        for gather in gathers(target, geometry.strides)
+        for blocks in range(1, MOST_BLOCKS + 1)
+    ]
+    plans = [plan for plan in plans if plan.blocks <= plan.all_blocks]
+    best = min([plan for plan in plans if plan.fits()] or plans[:1], key=Plan.cycles)
+    splits = 1
+    while best.tiles * geometry.batch * splits < target.cores and splits * 2 <= geometry.groups:
+        splits *= 2
+    return {"columns": best.gather.block.columns, "blocks": best.blocks, "splits": splits}
+
+
+def space(workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
+    """What a tuner may try."""
+    geometry = Geometry(workload)
+    return {
+        "columns": [gather.block.columns for gather in gathers(target, geometry.strides)],
+        "blocks": list(range(1, MOST_BLOCKS + 1)),
+        "splits": [split for split in (1, 2, 4, 8) if split <= geometry.groups],
+    }

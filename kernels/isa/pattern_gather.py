@@ -1,0 +1,286 @@
+"""Four taps of a pattern as one dot: how the operands of a pruned 3x3 kernel are gathered for a block of positions.
+
+A *block* is a rectangle of outputs whose lanes fill one or more vectors. A *window* holds what a block reads of one channel,
+compact; a gather takes from it, for every lane, the four codes under the pattern. The meaning, in numpy, for the window ``w`` of a
+channel and taps ``(dy_0, dx_0), ...``::
+
+    operand[lane][k] = w[row(lane) * stride_y + dy_k, column(lane) * stride_x + dx_k]
+
+:meth:`PatternGather.dot` then adds ``sum_k operand[lane][k] * weight[k]`` to the sums of every filter that keeps this kernel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tapdot.kernels.emit import Value, argument, load, splat, store
+from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
+from tapdot.kernels.isa.integer_generic import WrittenOut
+from tapdot.kernels.isa.integer_x86 import DotProducts, WidenedProducts
+from tapdot.kernels.patterns import KEPT, TAPS
+from tapdot.kernels.target import Target
+from tapdot.kernels.tvm_adapter import Buffer, T, tirx
+
+TAP_ROWS = 3
+"""Rows and columns of a kernel."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle of outputs in the lanes of ``vectors`` vectors, row by row.
+
+    ``columns`` lanes hold a row, of which the first ``valid`` are positions; ``rows * columns`` lanes are all there are.
+    """
+
+    rows: int
+    columns: int
+    valid: int
+    vectors: int
+
+
+class PatternGather(ABC):
+    """Emits windows, gathers and dots of one instruction set for blocks of one shape."""
+
+    block: Block
+    window: int
+    """Bytes of the window of a block in the scratch."""
+    registers: int
+    """Vector registers that the lookup of a pattern and the operands of a window take."""
+
+    def __init__(self, target: Target, strides: tuple[int, int]) -> None:
+        self.vectors: IntegerVectors = integer_vectors(target.isa)
+        self.lanes = target.isa.lanes
+        self.strides = strides
+
+    # -- lookup tables ------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def table(self, patterns: np.ndarray) -> np.ndarray:
+        """The lookup of every pattern ``[K, 4]``, flat; a gather finds it at ``pattern * entry`` elements."""
+
+    @abstractmethod
+    def patterns(self, table: np.ndarray) -> np.ndarray:
+        """The inverse of :meth:`table`."""
+
+    entry: int
+    """Elements of :meth:`table` for one pattern."""
+
+    @abstractmethod
+    def declare_table(self, patterns: int) -> None:
+        """Declares the table as an argument."""
+
+    # -- code ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def scratch_dtype(self) -> str:
+        """The element type of windows."""
+
+    @abstractmethod
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+        """Copies what a block reads of a channel into its window.
+
+        ``start`` is the element of the first tap of the block's first output; ``rows`` of the block lie in the plane. Windows are
+        written in the order of their places: up to 64 bytes past a window may be overwritten.
+        """
+
+    @abstractmethod
+    def pattern(self, place: Value) -> Any:
+        """The lookup of the pattern whose entry in the table begins at ``place``, for all windows of a kernel."""
+
+    @abstractmethod
+    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+        """The four codes of every lane of the block's vectors, as operands of :meth:`dot`."""
+
+    # -- weights ------------------------------------------------------------------------------------------------------------
+
+    weight_dtype = "int8"
+
+    def pack_weights(self, weights: np.ndarray) -> np.ndarray:
+        """int8 ``[kernels, share, 4]`` in the form of :meth:`weights`, flat."""
+        return np.ascontiguousarray(weights).reshape(-1)
+
+    def unpack_weights(self, packed: np.ndarray, share: int) -> np.ndarray:
+        """The inverse of :meth:`pack_weights`."""
+        return packed.reshape(-1, share, KEPT)
+
+    def weights(self, buffer: Buffer, kernel: Value, share: int) -> list[Any]:
+        """The weights of one kernel of every filter of a group, each in every lane."""
+        places = [(kernel * share + member) * KEPT for member in range(share)]
+        codes = f"int8x{KEPT * self.lanes}"
+        return [
+            T.Bind(T.reinterpret(T.broadcast(T.reinterpret(load(buffer, p, KEPT), dtype="int32"), self.lanes), dtype=codes))
+            for p in places
+        ]
+
+    def dot(self, accumulator: Value, operand: Any, weights: Any) -> Value:
+        """``accumulator[l] + sum_k operand[l][k] * weights[k]``."""
+        return self.vectors.dot(accumulator, operand, weights)
+
+    def operand_offset(self, stored_dtype: str) -> int:
+        """What windows hold more than stored codes of that type."""
+        return self.vectors.operand_offset(stored_dtype)
+
+
+class TablePermutation(PatternGather):
+    """``vpermb``: the window is one register, and one instruction a vector gathers all taps; with stride 2 it is two registers."""
+
+    REGISTER = 64
+
+    def __init__(self, target: Target, strides: tuple[int, int], columns: int) -> None:
+        super().__init__(target, strides)
+        self.sources = 1 if strides == (1, 1) else 2
+        vectors = 2 if self.sources == 1 else 1
+        rows = vectors * self.lanes // columns
+        self.window = self.REGISTER * self.sources
+        room = self.window // ((rows - 1) * strides[0] + TAP_ROWS)
+        self.block = Block(rows, columns, min(columns, (room - TAP_ROWS) // strides[1] + 1), vectors)
+        self.pitch = (self.block.valid - 1) * strides[1] + TAP_ROWS
+        self.entry = self.REGISTER * vectors
+        self.registers = vectors + 1
+
+    def table(self, patterns: np.ndarray) -> np.ndarray:
+        block, (stride_y, stride_x) = self.block, self.strides
+        lane = np.arange(block.vectors * self.lanes)
+        row, column = lane // block.columns, np.minimum(lane % block.columns, block.valid - 1)
+        dy, dx = np.divmod(patterns.astype(np.int64), TAP_ROWS)
+        at = (row[:, None] * stride_y + dy[:, None, :]) * self.pitch + column[:, None] * stride_x + dx[:, None, :]
+        return at.astype(np.uint8).reshape(-1)
+
+    def patterns(self, table: np.ndarray) -> np.ndarray:
+        dy, dx = np.divmod(table.reshape(-1, self.entry)[:, :KEPT], self.pitch)
+        return (dy * TAP_ROWS + dx).astype(np.uint8)
+
+    def declare_table(self, patterns: int) -> None:
+        self._table = argument("table", patterns * self.entry, "uint8")
+
+    @property
+    def scratch_dtype(self) -> str:
+        return "uint8"
+
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+        size = 1 << (self.pitch - 1).bit_length()
+        for row in range((rows - 1) * self.strides[0] + TAP_ROWS):
+            codes = load(x, start + row * pitch, size)
+            if self.operand_offset(x.dtype):
+                codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}")
+            store(scratch, place + row * self.pitch, codes, size)
+
+    def pattern(self, place: Value) -> Any:
+        return [load(self._table, place + v * self.REGISTER, self.REGISTER) for v in range(self.block.vectors)]
+
+    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+        parts = [load(scratch, place + part * self.REGISTER, self.REGISTER) for part in range(self.sources)]
+        name = "permvar.qi" if self.sources == 1 else "vpermi2var.qi"
+        identifier = T.llvm_lookup_intrinsic_id(f"llvm.x86.avx512.{name}.512")
+        found = []
+        for index in pattern:
+            arguments = [parts[0], index] if self.sources == 1 else [parts[0], index, parts[1]]
+            found.append(T.Bind(T.call_llvm_pure_intrin(identifier, *arguments, dtype=f"uint8x{self.REGISTER}")))
+        return found
+
+
+class TapRows(PatternGather):
+    """Without a byte permutation: a window holds every tap's codes side by side, and four of its rows are interleaved.
+
+    Where there is no dot product at all, an operand is a list of four vectors, one a tap, and so are weights.
+    """
+
+    def __init__(self, target: Target, strides: tuple[int, int], columns: int) -> None:
+        super().__init__(target, strides)
+        self.block = Block(self.lanes // columns, columns, columns, 1)
+        self.window = TAPS * self.lanes
+        self.entry = KEPT
+        self.registers = 6
+        self.separate = isinstance(self.vectors, WrittenOut)
+        self.unsigned = isinstance(self.vectors, DotProducts | WidenedProducts)
+        if isinstance(self.vectors, WidenedProducts):
+            self.weight_dtype = "int16"
+
+    def table(self, patterns: np.ndarray) -> np.ndarray:
+        return (patterns.astype(np.int32) * self.lanes).reshape(-1)
+
+    def patterns(self, table: np.ndarray) -> np.ndarray:
+        return (table.reshape(-1, KEPT) // self.lanes).astype(np.uint8)
+
+    def declare_table(self, patterns: int) -> None:
+        self._table = argument("table", patterns * self.entry, "int32")
+
+    @property
+    def scratch_dtype(self) -> str:
+        return "uint8" if self.unsigned else "int32" if self.separate else "int8"
+
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+        (stride_y, stride_x), columns = self.strides, self.block.columns
+        for tap in range(TAPS):
+            dy, dx = divmod(tap, TAP_ROWS)
+            for row in range(rows):
+                first = start + (row * stride_y + dy) * pitch + dx
+                codes = T.Bind(x[T.ramp(first, stride_x, columns)])
+                if self.separate:
+                    codes = T.Bind(codes.astype(f"int32x{columns}"))
+                elif self.operand_offset(x.dtype):
+                    codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), columns), dtype=f"uint8x{columns}")
+                store(scratch, place + tap * self.lanes + row * columns, codes, columns)
+
+    def pattern(self, place: Value) -> Any:
+        return [T.Bind(self._table[place + tap]) for tap in range(KEPT)]
+
+    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+        rows = [load(scratch, place + tap, self.lanes) for tap in pattern]
+        if self.separate:
+            return [rows]
+        pairs = [_merge(rows[first], rows[first + 1], self.lanes, 1) for first in (0, 2)]
+        halves = [_merge(a, b, self.lanes, 2) for a, b in zip(*pairs, strict=True)]
+        quarters = [quarter for half in halves for quarter in half]
+        codes = T.Bind(T.Shuffle(quarters, list(range(KEPT * self.lanes))))
+        return [self.vectors.taps(codes)]
+
+    def pack_weights(self, weights: np.ndarray) -> np.ndarray:
+        if self.weight_dtype == "int8":
+            return super().pack_weights(weights)
+        return np.ascontiguousarray(weights.reshape(*weights.shape[:-1], 2, 2).swapaxes(-1, -2), np.int16).reshape(-1)
+
+    def unpack_weights(self, packed: np.ndarray, share: int) -> np.ndarray:
+        if self.weight_dtype == "int8":
+            return super().unpack_weights(packed, share)
+        return packed.reshape(-1, share, 2, 2).swapaxes(-1, -2).reshape(-1, share, KEPT).astype(np.int8)
+
+    def weights(self, buffer: Buffer, kernel: Value, share: int) -> list[Any]:
+        if self.separate:
+            places = [(kernel * share + member) * KEPT for member in range(share)]
+            return [[T.Bind(splat(buffer[p + tap].astype("int32"), self.lanes)) for tap in range(KEPT)] for p in places]
+        if self.weight_dtype == "int8":
+            return super().weights(buffer, kernel, share)
+        found = []
+        for member in range(share):
+            place = (kernel * share + member) * KEPT
+            pairs = [T.reinterpret(load(buffer, place + 2 * part, 2), dtype="int32") for part in range(2)]
+            wide = f"int16x{2 * self.lanes}"
+            found.append([T.Bind(T.reinterpret(T.broadcast(pair, self.lanes), dtype=wide)) for pair in pairs])
+        return found
+
+
+def _merge(a: Value, b: Value, size: int, unit: int) -> list[Value]:
+    """Elements of ``unit`` bytes of two vectors of ``size`` bytes in turn: of their lower halves, and of their upper halves."""
+    found = []
+    for half in (0, size // 2):
+        pairs = [(start, start + size) for start in range(half, half + size // 2, unit)]
+        indices = [start + byte for pair in pairs for start in pair for byte in range(unit)]
+        found.append(T.Bind(T.Shuffle([a, b], indices)))
+    return found
+
+
+def gathers(target: Target, strides: tuple[int, int]) -> tuple[PatternGather, ...]:
+    """Every block shape of a target's gather, preferred first; empty where there is no gather."""
+    vectors = integer_vectors(target.isa)
+    kind: type[TablePermutation] | type[TapRows] = TapRows
+    if isinstance(vectors, DotProducts) and "avx512vbmi" in target.features:
+        kind = TablePermutation
+    elif not isinstance(vectors, DotProducts | WidenedProducts | WrittenOut):
+        return ()
+    return tuple(kind(target, strides, columns) for columns in (8, 16, 4) if columns <= target.isa.lanes)

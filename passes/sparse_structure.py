@@ -1,0 +1,172 @@
+"""The structure in the zeros of a weight: patterns, kernels removed whole, shares; whoever put the zeros there.
+
+A 3x3 kernel fits a pattern where nothing but the centre and up to three more taps is left of it; one with fewer taps fits several,
+and is given the one that most other kernels have. In 1x1 and fully connected layers whole quads of inputs are looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapdot.kernels.fkw import Structure
+from tapdot.kernels.patterns import ALL_PATTERNS, CENTRE, KEPT, PATTERN_COUNTS, QUAD, TAPS
+
+SHARES = (8, 4, 2, 1)
+MOST_PATTERNS = max(PATTERN_COUNTS)
+TOLERANCE = 0.02
+LEAST_PRUNED = 1 / 16
+"""Of a layer's kernels or quads. Dead channels and small codes make some zeros in networks that nobody pruned."""
+UNPRUNED = "nothing is pruned in it"
+
+_BITS = 1 << np.arange(TAPS, dtype=np.uint16)
+_PATTERN_BITS = _BITS[ALL_PATTERNS].sum(axis=1)
+_TAP_COUNTS = np.array([int(code).bit_count() for code in range(1 << TAPS)])
+_SETS = np.arange(1 << TAPS)
+_FITS = (_SETS[:, None] & ~_PATTERN_BITS.astype(np.int64)) == 0
+"""``[512, 56]``: whether each set of taps lies within each pattern."""
+_FITTING = _FITS.any(axis=1)
+_FORCED = _FITTING & (_TAP_COUNTS[_SETS | (1 << CENTRE)] == KEPT)
+"""Sets of taps that only one pattern holds."""
+ELEMENTS_AT_ONCE = 1 << 22
+
+
+def find_structure(weight: NDArray[Any], tolerance: float = TOLERANCE, most_patterns: int = MOST_PATTERNS) -> Structure | str:
+    """The structure that the zeros of a weight ``[O, I, 3, 3]``, ``[O, I, 1, 1]`` or ``[O, I]`` have, or why they have none.
+
+    The share is the largest of 8, 4, 2 and 1 whose groups agree: where a kernel that only some filters of a group have is stored
+    for all of them, at most ``tolerance`` of the weights are stored in vain. A layer uses at most ``most_patterns`` patterns.
+    """
+    if weight.ndim == 4 and weight.shape[2:] not in ((3, 3), (1, 1)):
+        return f"kernels of {'x'.join(map(str, weight.shape[2:]))} have neither patterns nor quads"
+    if weight.ndim == 4 and weight.shape[2:] == (3, 3):
+        return _by_patterns(_taps(weight), tolerance, most_patterns)
+    return _by_quads(weight.reshape(weight.shape[0], -1), tolerance)
+
+
+# -- patterns ----------------------------------------------------------------------------------------------------------------
+
+
+def _taps(weight: NDArray[Any]) -> NDArray[np.uint16]:
+    """``[O, I]``: the taps that are not zero, a bit each."""
+    taps = np.empty(weight.shape[:2], np.uint16)
+    for rows in _rows(weight):
+        taps[rows] = (weight[rows].reshape(*taps[rows].shape, TAPS) != 0) @ _BITS
+    return taps
+
+
+def _by_patterns(taps: NDArray[np.uint16], tolerance: float, most_patterns: int) -> Structure | str:
+    if obstacle := _misfits(taps):
+        return obstacle
+    alone = np.count_nonzero(taps)
+    if not alone:
+        return "all its weights are zero"
+    reason = ""
+    for share in SHARES:
+        if taps.shape[0] % share:
+            continue
+        together = np.bitwise_or.reduce(taps.reshape(-1, share, taps.shape[1]), axis=1)
+        if np.count_nonzero(together) * share > (1 + tolerance) * alone or not _FITTING[together].all():
+            continue
+        table = _pattern_table(together, most_patterns)
+        if isinstance(table, str):
+            reason = table
+            continue
+        return Structure(_assigned(together, table), ALL_PATTERNS[table], share)
+    return reason
+
+
+def _misfits(taps: NDArray[np.uint16]) -> str:
+    """What does not fit any pattern, as a reason; empty where all kernels do."""
+    misfit = ~_FITTING[taps]
+    count = int(misfit.sum())
+    if not count:
+        return ""
+    most = int(_TAP_COUNTS[taps[misfit]].max())
+    if (taps == (1 << TAPS) - 1).all():
+        return UNPRUNED
+    if np.count_nonzero(_TAP_COUNTS[taps] < TAPS) < LEAST_PRUNED * taps.size:
+        return UNPRUNED
+    filter_, channel = (int(place) for place in np.argwhere(misfit)[0])
+    first = f"{count} of its {taps.size} kernels, first that of filter {filter_} and input {channel},"
+    if most > KEPT:
+        return f"unstructured zeros: {first} keep more than the four taps of a pattern (up to {most})"
+    return f"{first} keep four taps without the centre, which every pattern has"
+
+
+def _pattern_table(taps: NDArray[np.uint16], most: int) -> list[int] | str:
+    """Rows of ``ALL_PATTERNS`` that hold every kernel, few of them, most frequent first; or why there is no such set."""
+    counts = np.bincount(taps.reshape(-1), minlength=1 << TAPS)
+    counts[0] = 0
+    forced = np.flatnonzero((counts[_FORCED, None] * _FITS[_FORCED]).sum(axis=0))
+    table = [int(pattern) for pattern in forced]
+    open_counts = np.where(_FORCED, 0, counts)
+    open_counts[_FITS[:, table].any(axis=1)] = 0
+    while open_counts.any():  # greedy cover of kernels with fewer taps
+        table.append(int((open_counts @ _FITS).argmax()))
+        open_counts[_FITS[:, table[-1]]] = 0
+    if len(table) > most:
+        return f"its kernels follow {len(table)} patterns, and kernels take at most {most} a layer"
+    frequency = (counts[_FORCED] @ _FITS[_FORCED]) + 1e-9 * (counts @ _FITS)
+    return sorted(table, key=lambda pattern: (-frequency[pattern], pattern))
+
+
+def _assigned(taps: NDArray[np.uint16], table: list[int]) -> NDArray[np.int8]:
+    """The row of the table that each kernel follows, the most frequent of several; -1 for kernels that are removed."""
+    row = np.where(_FITS[:, table].any(axis=1), _FITS[:, table].argmax(axis=1), -1)
+    row[0] = -1
+    return row.astype(np.int8)[taps]
+
+
+# -- quads -------------------------------------------------------------------------------------------------------------------
+
+
+def _by_quads(weight: NDArray[Any], tolerance: float) -> Structure | str:
+    kept = _quads(weight)
+    alone = np.count_nonzero(kept)
+    if not alone:
+        return "all its weights are zero"
+    if alone > (1 - LEAST_PRUNED) * kept.size:
+        zeros = 1 - np.count_nonzero(weight) / weight.size
+        if zeros < LEAST_PRUNED:
+            return UNPRUNED
+        return (
+            f"unstructured zeros: {zeros:.0%} of its weights are zero, but only {1 - alone / kept.size:.0%} of its quads of four "
+            "consecutive inputs"
+        )
+    for share in SHARES:
+        if kept.shape[0] % share:
+            continue
+        together = kept.reshape(-1, share, kept.shape[1]).any(axis=1)
+        if np.count_nonzero(together) * share <= (1 + tolerance) * alone:
+            break
+    return Structure(together.astype(np.int8) - 1, QUAD, share)
+
+
+def _quads(weight: NDArray[Any]) -> NDArray[np.bool_]:
+    """``[O, quads]``: which quads of inputs hold a weight that is not zero; rows are inputs where the matrix is transposed."""
+    filters, inputs = weight.shape
+    whole, left = divmod(inputs, KEPT)
+    kept = np.zeros((filters, whole + (left > 0)), np.bool_)
+    if weight.flags.c_contiguous:
+        for rows in _rows(weight):
+            kept[rows, :whole] = (weight[rows, : whole * KEPT] != 0).reshape(-1, whole, KEPT).any(axis=2)
+    else:  # a matrix product's [inputs, filters]
+        by_inputs = weight.T
+        for quads in _rows(by_inputs[: whole * KEPT : KEPT]):
+            inputs_of = slice(quads.start * KEPT, quads.stop * KEPT)
+            part = by_inputs[: whole * KEPT][inputs_of] != 0
+            kept[:, quads.start : quads.start + len(part) // KEPT] = part.reshape(-1, KEPT, filters).any(axis=1).T
+    if left:
+        kept[:, whole] = (weight[:, whole * KEPT :] != 0).any(axis=1)
+    return kept
+
+
+def _rows(array: NDArray[Any]) -> Iterator[slice]:
+    """Rows a few at a time: masks of a large weight are not worth having whole."""
+    step = max(1, ELEMENTS_AT_ONCE * array.shape[0] // max(array.size * KEPT, 1))
+    for start in range(0, array.shape[0], step):
+        yield slice(start, min(start + step, array.shape[0]))
