@@ -3,9 +3,10 @@
 ======================== =================================================================================================
 DATA                     is read as
 ======================== =================================================================================================
-``samples.npz``          array ``x`` [N, ...] as the model takes it, and optionally ``y`` [N], the classes
+``samples.npz``          array ``x`` [N, ...] as the model takes it, and optionally ``y`` [N], the classes; or an array [N, ...] for
+                         each input of the model, by its name
 a folder                 a folder of images for each class; see :mod:`tapdot.compiler.images`
-an array or tensor       as ``x``; a tuple of two, or a mapping, as ``x`` and ``y``
+an array or tensor       as ``x``; a tuple of two as ``x`` and ``y``; a mapping as what it names
 any other iterable       batches, single samples, or pairs of either with labels, such as a torch DataLoader gives
 ======================== =================================================================================================
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,10 @@ class Data:
     def samples(self, shape: tuple[int, ...]) -> Iterator[Sample]:
         """Every sample, of this shape without a batch axis; InputError where one does not fit."""
         raise NotImplementedError
+
+    def for_input(self, name: str) -> Data:
+        """What there is for a model whose only input has this name; InputError where that is nothing."""
+        return self
 
     def batches(self, kind: TensorType, limit: int | None = None) -> Iterator[Batch]:
         """The first ``limit`` samples (all, if None) in batches of the input's own size.
@@ -93,7 +98,8 @@ def model_input(graph: Graph) -> tuple[str, TensorType]:
     """The one input that data is for, by name and type; InputError where the model has several."""
     if len(graph.inputs) != 1:
         raise InputError(
-            f"Data fits models with one input, and graph {graph.name!r} has {len(graph.inputs)}: {', '.join(graph.inputs)}."
+            f"Such data fits models with one input, and graph {graph.name!r} has {len(graph.inputs)}: {', '.join(graph.inputs)}; "
+            "give an .npz file with an array for each, by its name."
         )
     return graph.inputs[0], graph.type(graph.inputs[0])
 
@@ -111,9 +117,9 @@ def open_data(source: object, *, images: ImagePreparation | None = None) -> Data
     if _is_array(source):
         return _Arrays("the data", _array(source, "the data"), None)
     if isinstance(source, Mapping):
-        return _from_mapping("the data", source)
+        return NamedArrays("the data", source)
     if isinstance(source, tuple) and len(source) == 2 and all(_is_array(part) for part in source):
-        return _from_mapping("the data", {"x": source[0], "y": source[1]})
+        return NamedArrays("the data", {"x": source[0], "y": source[1]})
     if isinstance(source, Iterable):
         return Stream("the data", source)
     raise InputError(
@@ -133,24 +139,61 @@ def _open_path(path: Path, images: ImagePreparation) -> Data:
         )
     try:
         with np.load(path, allow_pickle=False) as stored:
-            return _from_mapping(str(path), stored)
+            return NamedArrays(str(path), {name: stored[name] for name in stored.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise InputError(
             f"{path} is not a readable .npz file of plain arrays; write it with numpy.savez(path, x=inputs)."
         ) from error
 
 
-def _from_mapping(name: str, arrays: Mapping[str, Any]) -> Data:
-    if "x" not in arrays:
-        found = ", ".join(map(str, arrays)) or "no names"
-        raise InputError(f"Expected an array x of inputs in {name}, found {found}; write it with numpy.savez(path, x=inputs).")
-    inputs = _array(arrays["x"], f"x of {name}")
+def _with_labels(name: str, arrays: Mapping[str, Any], inputs_name: str) -> Data:
+    """The array of that name as inputs, and y as their labels."""
+    inputs = _array(arrays[inputs_name], f"{inputs_name} of {name}")
     labels = _labels(arrays["y"], f"y of {name}") if "y" in arrays else None
     if inputs.ndim == 0 or len(inputs) == 0:
-        raise InputError(f"x of {name} holds no samples (its shape is {list(inputs.shape)}); at least one is needed.")
+        raise InputError(f"{inputs_name} of {name} holds no samples (its shape is {list(inputs.shape)}); at least one is needed.")
     if labels is not None and len(labels) != len(inputs):
-        raise InputError(f"Expected one label in y of {name} for each of {len(inputs)} samples in x, found {len(labels)}.")
+        raise InputError(
+            f"Expected one label in y of {name} for each of {len(inputs)} samples in {inputs_name}, found {len(labels)}."
+        )
     return _Arrays(name, inputs, labels)
+
+
+class NamedArrays(Data):
+    """An array ``x``, perhaps with labels ``y``; or an array for each input of a model, by its name."""
+
+    def __init__(self, name: str, arrays: Mapping[str, Any]) -> None:
+        super().__init__(name)
+        self._arrays = arrays
+        if not arrays:
+            raise InputError(
+                f"Expected an array x of inputs in {name}, found no array; write it with numpy.savez(path, x=inputs)."
+            )
+
+    def samples(self, shape: tuple[int, ...]) -> Iterator[Sample]:
+        return self.for_input("x").samples(shape)
+
+    def for_input(self, name: str) -> Data:
+        if "x" in self._arrays:
+            return _with_labels(self.name, self._arrays, "x")
+        if name not in self._arrays or name == "y":
+            other = "" if name in "xy" else f", or one named {name!r} like the model's input,"
+            raise InputError(
+                f"Expected an array x of inputs{other} in {self.name}, found {', '.join(map(str, self._arrays))}; write it with "
+                "numpy.savez(path, x=inputs)."
+            )
+        return _with_labels(self.name, self._arrays, name)
+
+    def for_inputs(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """One array for each input of a model with several; InputError where one is missing."""
+        missing = [name for name in names if name not in self._arrays]
+        if missing:
+            raise InputError(
+                f"Expected an array for every input of the model in {self.name}, {', '.join(names)}, but {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} missing; it holds {', '.join(map(str, self._arrays))}. Write the arrays "
+                f"by the model's names: numpy.savez(path, **{{{', '.join(f'{name!r}: array' for name in names)}}})."
+            )
+        return {name: _array(self._arrays[name], f"{name} of {self.name}") for name in names}
 
 
 class _Arrays(Data):

@@ -18,8 +18,8 @@ from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
 
 
-def block_of(workload: Workload, target: Target) -> int:
-    """The channel block of parts and result."""
+def preferred_block(workload: Workload, target: Target) -> int:
+    """The channel block of parts and result where nobody asks for planar rows."""
     return CODE_TILE if workload.output.dtype in CODES else target.isa.lanes
 
 
@@ -29,7 +29,7 @@ def in_whole_blocks(workload: Workload, block: int) -> bool:
 
 
 class Concatenate(Family):
-    """``Concat`` along axis 1 of four-dimensional tensors in channel vectors.
+    """``Concat`` along axis 1 of four-dimensional tensors in channel vectors, or all in planar rows.
 
     Where every part but the last fills its channel blocks, parts are whole blocks and are copied so. Other parts are served where
     they are codes: a channel block of the result is then put together from bytes of several blocks.
@@ -50,8 +50,8 @@ class Concatenate(Family):
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        block = Port((block_of(workload, target),))
-        return Ports((block,) * len(workload.inputs), (block,))
+        port = Port((preferred_block(workload, target), 1))
+        return Ports((port,) * len(workload.inputs), (port,), uniform=True)
 
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
@@ -106,13 +106,14 @@ class _Emitter:
 
     def __init__(self, workload: Workload, target: Target) -> None:
         self.parts: list[Operand] = [operand for operand in workload.inputs if operand is not None]
-        self.result, self.block = workload.output, block_of(workload, target)
+        self.result = workload.output
+        self.into = self.result.layout or Layout()
+        self.block = self.into.channel_block
         self.lanes = vector_lanes(target, self.result.dtype)
         self.parallel = pays(self.result.elements * np.dtype(self.result.dtype).itemsize / 8)
         self.buffers = [argument(f"x{index}", part.elements, part.stored_dtype) for index, part in enumerate(self.parts)]
         self.y = argument("y", self.result.elements, self.result.stored_dtype)
-        self.layouts = [part.layout or Layout(self.block) for part in self.parts]
-        self.into = self.result.layout or Layout(self.block)
+        self.layouts = [part.layout or Layout() for part in self.parts]
 
     def _halo(self, n: Value, block: Value) -> None:
         write_halo(self.y, self.into, self.result.shape, n, block, self.result.stored_dtype, self.lanes)

@@ -86,11 +86,11 @@ def local_buffer(size: int, dtype: str) -> Buffer:
     return T.alloc_buffer((size,), dtype, scope="local", annotations=ON_STACK)
 
 
-def prefetch(buffer: Buffer, offset: Value) -> None:
+def prefetch(buffer: Buffer, offset: Value, write: bool = False) -> None:
     """Asks for the cache line of an element, to be in the second-level cache soon; harmless past the end of the buffer."""
-    read, second_level, data = T.int32(0), T.int32(2), T.int32(1)
+    access, second_level, data = T.int32(int(write)), T.int32(2), T.int32(1)
     identifier = T.llvm_lookup_intrinsic_id("llvm.prefetch")
-    T.evaluate(T.call_llvm_intrin(identifier, T.address_of(buffer[offset]), read, second_level, data, dtype="void"))
+    T.evaluate(T.call_llvm_intrin(identifier, T.address_of(buffer[offset]), access, second_level, data, dtype="void"))
 
 
 class Registers:

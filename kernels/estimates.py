@@ -1,7 +1,7 @@
 """What kernels cost where nobody has measured them: cycles of one core, from a few rates of its instruction table.
 
-The models are as simple as they can be and still rank the ways in which one layer may be computed. Of dense kernels: products at a
-share of what the multiply-add or dot instructions can do. Of sparse kernels: for every stored kernel and vector of positions, one
+The models are as simple as they can be and still rank the ways in which one layer may be computed. Of dense kernels: products at
+a share of what the multiply-add or dot instructions can do. Of sparse kernels: for every stored kernel and vector of positions, one
 gather of its taps, and the products of the filters that share it. Of both: the weights' bytes, where they do not fit a cache,
 and what is done for every input and output element. Of copies: bytes.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,6 +51,14 @@ class Ports:
     inputs: tuple[Port | None, ...]
     outputs: tuple[Port, ...]
     uniform: bool = False
+
+    def in_block(self, block: int) -> Ports:
+        """The ports of a uniform node that works in that block; operands that lie elsewhere in any case keep theirs."""
+
+        def port(offered: Port | None) -> Port | None:
+            return replace(offered, blocks=(block,)) if offered is not None and block in offered.blocks else offered
+
+        return Ports(tuple(port(x) for x in self.inputs), tuple(replace(y, blocks=(block,)) for y in self.outputs), True)
 
 
 class Family(ABC):

@@ -105,13 +105,15 @@ class FKW:
     @property
     def pattern_ids(self) -> NDArray[np.uint8]:
         """``[nk]``: the pattern of every kernel, as ``stride`` says it."""
-        counts = np.diff(self.stride.astype(np.int64), axis=1).reshape(-1)
+        starts = self.stride.astype(np.int64)
+        counts = (starts[:, 1:] - starts[:, :-1]).reshape(-1)
         return np.repeat(np.tile(np.arange(len(self.patterns), dtype=np.uint8), self.groups), counts)
 
     @property
     def group_ids(self) -> NDArray[np.int64]:
         """``[nk]``: the place in visiting order of every kernel's group."""
-        return np.repeat(np.arange(self.groups), np.diff(self.offset.astype(np.int64)))
+        starts = self.offset.astype(np.int64)
+        return np.repeat(np.arange(self.groups), starts[1:] - starts[:-1])
 
     @classmethod
     def compress(cls, dense: NDArray, structure: Structure, order: NDArray[np.integer] | None = None) -> FKW:

@@ -1,15 +1,17 @@
-"""Pools over whole planes: the mean or the maximum of every channel; maxima also of codes, in blocks of 16."""
+"""Pools over whole planes: the mean or the maximum of every channel; maxima also of codes. In channel vectors or planar rows."""
 
 from __future__ import annotations
 
-from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store, store_partial, write_halo
+import numpy as np
+
+from tapdot.kernels.emit import Registers, Value, argument, constant, load, loop, store, store_partial, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.pooling import channel_lanes, greater, smallest, stored
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
 from tapdot.kernels.workload import Workload
 
 ACCUMULATORS = 8
@@ -17,7 +19,7 @@ ACCUMULATORS = 8
 
 
 class GlobalPooling(Family):
-    """``GlobalAveragePool`` and ``GlobalMaxPool`` over four dimensions, from channel vectors.
+    """``GlobalAveragePool`` and ``GlobalMaxPool`` over four dimensions, from channel vectors or planar rows.
 
     The result ``[N, C, 1, 1]`` lies in channel vectors or in planar order, which without a halo is the row-major ``[N, C]``.
     """
@@ -36,12 +38,15 @@ class GlobalPooling(Family):
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         lanes = channel_lanes(workload, target)
-        return Ports((Port((lanes,)),), (Port((lanes, 1)),))
+        return Ports((Port((lanes, 1), behind=True),), (Port((lanes, 1)),))
 
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
         with function(symbol, finished):
-            _Emitter(workload, target).emit()
+            x = workload.inputs[0]
+            assert x is not None
+            planar = x.layout is None or x.layout.channel_block == 1
+            (_PlanarEmitter if planar else _Emitter)(workload, target).emit()
         return finished[0]
 
 
@@ -53,7 +58,7 @@ class _Emitter:
         assert x is not None
         self.x_operand, self.y_operand, self.isa = x, workload.output, target.isa
         self.lanes = channel_lanes(workload, target)
-        self.x_layout = x.layout or Layout(self.lanes)
+        self.x_layout = x.layout or Layout()
         self.y_layout = workload.output.layout or Layout()
         self.average = workload.op == "GlobalAveragePool"
 
@@ -113,3 +118,66 @@ class _Emitter:
 
     def _merge(self, a: Value, b: Value) -> Value:
         return a + b if self.average else greater(a, b, self.x_operand, self.isa)
+
+
+class _PlanarEmitter(_Emitter):
+    """One plane of planar rows after the other: vectors of positions, merged at the end."""
+
+    def __init__(self, workload: Workload, target: Target) -> None:
+        super().__init__(workload, target)
+        self.lanes = target.isa.lanes * 4 // np.dtype(self.x_operand.dtype).itemsize
+
+    def emit(self) -> None:
+        self.x = argument("x", self.x_operand.elements, self.x_operand.stored_dtype)
+        self.y = argument("y", self.y_operand.elements, self.y_operand.stored_dtype)
+        batch, channels, height, width = self.x_operand.shape
+        shape, layout, kind = self.y_operand.shape, self.y_layout, self.y_operand.stored_dtype
+        block, zero = layout.channel_block, tirx.const(layout.zero, kind)
+        with loop(batch * channels, parallel=pays(batch * channels * (20 + height * width / self.lanes))) as plane:
+            n, channel = plane // channels, plane % channels
+            with when(channel % block == 0, block > 1):
+                write_halo(self.y, layout, shape, n, channel // block, kind, block)
+            value = stored(self._plane(n, channel), self.x_operand, self.y_operand, self.lanes)
+            lanes = self.lanes
+            while lanes > 1:
+                lanes //= 2
+                halves = [T.Shuffle([value], list(range(first, first + lanes))) for first in (0, lanes)]
+                value = T.Bind(self._merge_results(*halves))
+            if self.average:
+                value = value * T.float32(1 / (height * width))
+            T.buffer_store(self.y, value, [layout.offset(shape, n, channel // block, 0, 0) + channel % block])
+        missing = -channels % block
+        if missing:
+            with loop(batch) as n, loop(missing) as lane:
+                place = layout.offset(shape, n, channels // block, 0, 0) + channels % block + lane
+                T.buffer_store(self.y, zero, [place])
+
+    def _plane(self, n: Value, block: Value) -> Value:
+        shape, lanes = self.x_operand.shape, self.lanes
+        rows, columns = shape[2:] if self.x_layout.halo else (1, shape[2] * shape[3])
+        together = min(max(1, columns // lanes), ACCUMULATORS)
+        registers = Registers(together, lanes, self.x_operand.stored_dtype)
+        neutral = constant(0.0, lanes) if self.average else smallest(self.x_operand, lanes)
+        for index in range(together):
+            registers[index] = neutral
+        whole, rest = divmod(columns, lanes)
+        with loop(rows) as y:
+            place = T.Bind(self.x_layout.offset(shape, n, block, y, 0))
+            for start, pieces, count in segments(whole, together):
+                with loop(pieces) as piece:
+                    for index in range(count):
+                        value = load(self.x, place + (start + piece * count + index) * lanes, lanes)
+                        registers[index] = self._merge(registers[index], value)
+            if rest:
+                value = load(self.x, place + whole * lanes, lanes)
+                kept = T.Shuffle([value, neutral], [lane if lane < rest else lanes for lane in range(lanes)])
+                registers[0] = self._merge(registers[0], kept)
+        values = [registers[index] for index in range(together)]
+        while len(values) > 1:
+            paired = [T.Bind(self._merge(a, b)) for a, b in zip(values[::2], values[1::2], strict=False)]
+            values = paired + values[len(values) // 2 * 2 :]
+        return T.Bind(values[0])
+
+    def _merge_results(self, a: Value, b: Value) -> Value:
+        """Merges values as the result stores them."""
+        return a + b if self.average else T.max(a, b)

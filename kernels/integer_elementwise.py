@@ -1,6 +1,7 @@
 """Integer chains that no producer could take: residual sums, rescaled branches, products of codes, tables.
 
-A chain over four dimensions runs over channel blocks of 16, position by position; of other ranks, over row-major memory. A table
+A chain over four dimensions runs over channel blocks of 16, position by position, or over the positions of planar rows
+(:mod:`kernels.planar_chains`); of other ranks, over row-major memory. A table
 alone needs no channels and no positions: whole vectors of bytes are looked up, wherever they stand in memory.
 """
 
@@ -17,10 +18,12 @@ from tapdot.kernels.emit import Value, argument, loop, when, write_halo
 from tapdot.kernels.expression import ACCUMULATOR, Apply, Leaf, operators, parse, tables
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
-from tapdot.kernels.integer_operands import BLOCK, FULL
+from tapdot.kernels.integer_operands import BLOCK, FULL, IntegerOperands
+from tapdot.kernels.integer_rows import PositionEpilogue
 from tapdot.kernels.isa.code_lookup import ENTRIES, as_stored, code_lookup, from_stored
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits
+from tapdot.kernels.planar_chains import PLANAR, emit_chain, in_planar_rows
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.relayout import Plane, copy_plane, copy_run
 from tapdot.kernels.target import Target
@@ -53,8 +56,8 @@ class TableLookup(Family):
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        port = Port((BLOCK,)) if len(workload.output.shape) == 4 else Port()
-        return Ports((port, None), (port,))
+        port = Port((BLOCK, 1)) if len(workload.output.shape) == 4 else Port()
+        return Ports((port, None), (port,), uniform=len(workload.output.shape) == 4)
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         codes, _ = workload.inputs
@@ -91,14 +94,15 @@ class TableLookup(Family):
             return T.Cast(vector_of(result.stored_dtype, lanes), found)
 
         if len(result.shape) != 4:
-            copy_run(x, 0, y, 0, codes.elements, lookup.lanes, convert)
+            copy_run(x, 0, y, 0, codes.elements, lookup.lanes, convert, any_lanes=False)
             return
-        source, into = codes.layout or Layout(BLOCK), result.layout or Layout(BLOCK)
+        source, into = codes.layout or Layout(), result.layout or Layout()
         blocks = into.blocks(result.shape[1])
         with loop(result.shape[0] * blocks) as task:
             n, block = task // blocks, task % blocks
             write_halo(y, into, result.shape, n, block, result.stored_dtype, lookup.lanes)
-            copy_plane(Plane(x, source, result.shape, n, block), Plane(y, into, result.shape, n, block), lookup.lanes, convert)
+            here, there = Plane(x, source, result.shape, n, block), Plane(y, into, result.shape, n, block)
+            copy_plane(here, there, lookup.lanes, convert, any_lanes=False)
 
 
 def _offset(operand: Operand) -> int:
@@ -120,22 +124,28 @@ class IntegerChain(Family):
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         if len(workload.output.shape) == 4:
-            return Ports(tuple(_epilogue(workload, target).ports()), (Port((BLOCK,)),))
+            if not _positions(workload, target).served():
+                return Ports(tuple(_epilogue(workload, target).ports()), (Port((BLOCK,)),))
+            inputs = [port and replace(port, blocks=_with_planar(port.blocks)) for port in _epilogue(workload, target).ports()]
+            behind = [port and replace(port, behind=bool(port.blocks)) for port in inputs]
+            return Ports(tuple(behind), (Port((BLOCK, PLANAR)),), uniform=True)
         return Ports(tuple(None if operand is None or operand.constant else Port() for operand in workload.inputs), (Port(),))
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-        return _epilogue(_as_matrix(workload), target).pack(constants)
+        return _bound(workload, target).pack(constants)
 
     def unpack(
         self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
     ) -> Mapping[int, np.ndarray]:
-        found = _epilogue(_as_matrix(workload), target).unpack(packed)
+        found = _bound(workload, target).unpack(packed)
         return {index: array.reshape(workload.inputs[index].shape) for index, array in found.items()}  # type: ignore[union-attr]
 
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
         with function(symbol, finished):
-            if len(workload.output.shape) == 4:
+            if in_planar_rows(workload.output):
+                emit_chain(workload, _positions(workload, target), _cycles(workload, target))
+            elif len(workload.output.shape) == 4:
                 _emit_blocks(workload, target)
             else:
                 _emit_matrix(_as_matrix(workload), target)
@@ -144,6 +154,19 @@ class IntegerChain(Family):
 
 def _epilogue(workload: Workload, target: Target) -> IntegerEpilogue:
     return IntegerEpilogue(workload, 0, target.isa, "expression", leaf_names(workload))
+
+
+def _positions(workload: Workload, target: Target) -> PositionEpilogue:
+    return PositionEpilogue(workload, 0, target.isa, "expression", leaf_names(workload))
+
+
+def _bound(workload: Workload, target: Target) -> IntegerOperands:
+    """The operands of a chain whose layouts have been chosen."""
+    return _positions(workload, target) if in_planar_rows(workload.output) else _epilogue(_as_matrix(workload), target)
+
+
+def _with_planar(blocks: tuple[int, ...]) -> tuple[int, ...]:
+    return (*blocks, PLANAR) if blocks and PLANAR not in blocks else blocks
 
 
 def _as_matrix(workload: Workload) -> Workload:

@@ -16,11 +16,13 @@ from tapdot.kernels.emit import Registers, Value, argument, loop, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Plan, Slots, Windows, default_config, space
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
+from tapdot.kernels.integer_rows import PositionEpilogue
 from tapdot.kernels.integer_windows import WindowSums
 from tapdot.kernels.isa.integer import IntegerVectors
 from tapdot.kernels.isa.tap_gather import TapGather
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
+from tapdot.kernels.planar_chains import PLANAR, emit_plane_sums, in_planar_rows
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
@@ -125,7 +127,22 @@ class IntegerGlobalSum(_Sums):
         return _serves(workload, target, "QGlobalSum")
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        return Ports((Port((BLOCK,)), *IntegerEpilogue(workload, 1, target.isa).ports()), (Port((BLOCK,)),))
+        extras = IntegerEpilogue(workload, 1, target.isa).ports()
+        if any(port is not None for port in extras) or not PositionEpilogue(workload, 1, target.isa).served():
+            return Ports((Port((BLOCK,)), *extras), (Port((BLOCK,)),))
+        return Ports((Port((BLOCK, PLANAR), behind=True), *extras), (Port((BLOCK, PLANAR)),), uniform=True)
+
+    def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        if in_planar_rows(_input(workload)):
+            return PositionEpilogue(workload, 1, target.isa).pack(constants)
+        return super().pack(workload, config, target, constants)
+
+    def unpack(
+        self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
+    ) -> Mapping[int, np.ndarray]:
+        if in_planar_rows(_input(workload)):
+            return PositionEpilogue(workload, 1, target.isa).unpack(packed)
+        return super().unpack(workload, config, target, packed)
 
     def _arrangements(self, workload: Workload, config: Config, target: Target) -> Sequence[Slots]:
         return ARRANGEMENTS
@@ -133,7 +150,10 @@ class IntegerGlobalSum(_Sums):
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
         with function(symbol, finished):
-            _PlaneSums(workload, target).emit()
+            if in_planar_rows(_input(workload)):
+                emit_plane_sums(workload, PositionEpilogue(workload, 1, target.isa))
+            else:
+                _PlaneSums(workload, target).emit()
         return finished[0]
 
 

@@ -18,18 +18,20 @@ from tapdot.kernels.integer_expression import IntegerOperators, Narrowed, Reals,
 from tapdot.kernels.integer_operands import CHANNEL, FULL, MULTIPLIER, SCALAR, SHIFT, TABLE, IntegerOperands
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import CODES, Layout
+from tapdot.kernels.position_block import NARROWED, PART, Block
 from tapdot.kernels.tvm_adapter import Buffer, T
 from tapdot.kernels.workload import Operand, Workload
 
 PLANAR = 1
 """The channel block of planar rows."""
-NARROWED = 4
-"""int32 vectors that become one register of codes."""
 HALO_VECTOR = 16
 """Codes that one store of a halo writes."""
 
 Runs = Sequence[tuple[Value, Value] | None]
 """Where runs of consecutive positions begin: (row, column); None for lanes that are no positions."""
+
+StoredPiece = tuple[int, Value, int, int, int, int, int]
+"""Number of the block, vector, its lanes, first lane, positions, row and column in the block."""
 
 
 class PositionEpilogue(IntegerOperands):
@@ -49,9 +51,7 @@ class PositionEpilogue(IntegerOperands):
 
     def ports(self) -> list[Port | None]:
         """Where the operands may lie: variable ones in planar rows."""
-        return [
-            None if operand.constant else Port((PLANAR,)) if len(operand.shape) == 4 else Port() for operand in self.operands
-        ]
+        return [None if operand.constant else Port((PLANAR,)) if len(operand.shape) == 4 else Port() for operand in self.operands]
 
     # -- constants ----------------------------------------------------------------------------------------------------------
 
@@ -150,8 +150,12 @@ class PositionEpilogue(IntegerOperands):
         for start in range(0, len(vectors), NARROWED):
             part = vectors[start : start + NARROWED]
             first = start * lanes
-            operands = self._operands(values, n, channel, runs, columns, first, len(part))
-            operands["acc"] = list(part)
+
+            def read(buffer: Buffer, operand: Operand, first: int = first, count: int = len(part)) -> list[Value]:
+                return self._load_runs(buffer, operand, n, channel, runs, columns, first, count)
+
+            operands = self._operands(values, n, channel, len(part), read)
+            operands.setdefault("acc", list(part))  # in a chain the name is an operand's
             result = self._operators.evaluate(self.expression, operands)
             done = first
             for piece, width in self._results(result, finish):
@@ -159,8 +163,84 @@ class PositionEpilogue(IntegerOperands):
                     begin = runs[run]
                     if begin is not None:
                         place = self._place(self.output, n, channel, begin[0], begin[1] + column)
-                        store_lanes(y_buffer, place, piece, lane, count)
+                        store_lanes(y_buffer, place, piece, width, lane, count)
                 done += width
+
+    def emit_blocks(
+        self,
+        values: Mapping[str, list[Value]],
+        vectors: Sequence[Value],
+        y_buffer: Buffer,
+        n: Value,
+        channel: Value,
+        block: Block,
+        corners: Sequence[tuple[Value, Value]],
+    ) -> None:
+        """:meth:`emit` for blocks whose first positions are ``corners``; their lanes lie as :class:`Block` says.
+
+        ``vectors`` are those of the first block, of the second, ... No code is moved between packing and storing.
+        """
+        together = NARROWED // block.vectors
+        for start in range(0, len(corners), together):
+            here = corners[start : start + together]
+            part = vectors[start * block.vectors : (start + together) * block.vectors]
+
+            def read(buffer: Buffer, operand: Operand, here: Sequence[tuple[Value, Value]] = here) -> list[Value]:
+                return [vector for corner in here for vector in self._load_block(buffer, operand, n, channel, block, corner)]
+
+            operands = self._operands(values, n, channel, len(part), read)
+            operands.setdefault("acc", list(part))
+            result = self._operators.evaluate(self.expression, operands)
+            if isinstance(result, Narrowed):
+                pieces_of_codes = self._code_pieces(result, block, len(here))
+            else:
+                pieces_of_codes = self._lane_pieces(result, block)
+            for number, value, width, lane, count, row, column in pieces_of_codes:
+                y, x = here[number]
+                place = self._place(self.output, n, channel, y + row, x + column)
+                store_lanes(y_buffer, place, value, width, lane, count)
+
+    def _code_pieces(self, result: Narrowed, block: Block, blocks: int) -> Iterator[StoredPiece]:
+        """Pieces of narrowed codes: where each lies in the register, and in its block."""
+        offset, stored = self._stored_offset, self.output.stored_dtype
+        limits = result.zero + offset, result.low + offset, result.high + offset
+        codes = self.vectors.narrow_parts(result.values, *limits, stored)
+        part = PART * NARROWED
+        for number in range(blocks):
+            for code, row, column in block.pieces():
+                lane = code // block.run * part + number * block.run + code % block.run
+                yield number, codes, part * self.isa.lanes // PART, lane, block.piece, row, column
+
+    def _lane_pieces(self, result: Result, block: Block) -> Iterator[StoredPiece]:
+        """Pieces of int32 or float32 vectors; within a part of lanes codes are neighbours."""
+        size = min(block.piece, PART)
+        for index, (value, width) in enumerate(self._results(result, None)):
+            number, v = divmod(index, block.vectors)
+            for lane in range(0, width, size):
+                code = block.code(v, lane)
+                if code // block.columns < block.height:
+                    yield number, value, width, lane, size, *block.position(code)
+
+    def _load_block(
+        self, buffer: Buffer, operand: Operand, n: Value, channel: Value, block: Block, corner: tuple[Value, Value]
+    ) -> list[Value]:
+        """An operand at the positions of a block, as int32 vectors."""
+        places = [block.position(code) for code in range(0, block.rows * block.columns, block.piece)]
+        loaded = [
+            load(buffer, self._place(operand, n, channel, corner[0] + row, corner[1] + column), block.piece)
+            for row, column in places
+        ]
+        found = []
+        for v in range(block.vectors):
+            order = [block.code(v, lane) for lane in range(self.isa.lanes)]
+            together = loaded[0] if len(loaded) == 1 else T.Bind(T.Shuffle(loaded, order))
+            found.append(T.Bind(together.astype(self.vectors.vector)))
+        return found
+
+    @property
+    def _stored_offset(self) -> int:
+        """What the result's codes are stored higher by."""
+        return self.output.layout.code_offset if self.output.layout is not None else 0
 
     def emit_halo(self, y_buffer: Buffer, n: Value, channel: Value) -> None:
         """Writes everything of the plane of a channel that is no position."""
@@ -170,8 +250,7 @@ class PositionEpilogue(IntegerOperands):
 
     def _results(self, result: Result, finish: Callable[[Value], Value] | None) -> list[tuple[Value, int]]:
         """The vectors that are stored, each with its elements."""
-        lanes, layout, stored = self.isa.lanes, self.output.layout, self.output.stored_dtype
-        offset = layout.code_offset if layout is not None else 0
+        lanes, stored, offset = self.isa.lanes, self.output.stored_dtype, self._stored_offset
         if isinstance(result, Reals):
             return [(value, lanes) for value in result.values]
         if isinstance(result, Narrowed):
@@ -185,9 +264,14 @@ class PositionEpilogue(IntegerOperands):
         return [(value, lanes) for value in self._operators.logical(result)]
 
     def _operands(
-        self, values: Mapping[str, list[Value]], n: Value, channel: Value, runs: Runs, columns: int, first: int, count: int
+        self,
+        values: Mapping[str, list[Value]],
+        n: Value,
+        channel: Value,
+        count: int,
+        read: Callable[[Buffer, Operand], list[Value]],
     ) -> dict[str, Result]:
-        """Every operand at ``count`` vectors of positions from the ``first`` on."""
+        """Every operand at ``count`` vectors of positions; ``read`` loads those that differ from position to position."""
         found: dict[str, Result] = {}
         for name, operand, role in zip(self.names, self.operands, self.roles, strict=True):
             if role == TABLE:
@@ -199,16 +283,20 @@ class PositionEpilogue(IntegerOperands):
                 if operand.dtype in CODES:
                     found[name] = Stored(found[name], 0, operand.dtype)
             else:
-                read = self._load(name, operand, role, n, channel, runs, columns, first, count)
+                buffer = self._buffers[name]
+                if role == FULL:
+                    found_values = read(buffer, operand)
+                else:
+                    place = self._place(operand, n, channel if role == CHANNEL else 0, 0, 0)
+                    found_values = [T.Bind(splat(buffer[place].astype("int32"), self.isa.lanes))] * count
                 offset = operand.layout.code_offset if operand.layout is not None else 0
-                found[name] = Stored(read, offset, operand.dtype) if operand.dtype in CODES else read
+                found[name] = Stored(found_values, offset, operand.dtype) if operand.dtype in CODES else found_values
         return found
 
-    def _load(  # type: ignore[override]
+    def _load_runs(
         self,
-        name: str,
+        buffer: Buffer,
         operand: Operand,
-        role: str | None,
         n: Value,
         channel: Value,
         runs: Runs,
@@ -216,10 +304,8 @@ class PositionEpilogue(IntegerOperands):
         first: int,
         count: int,
     ) -> list[Value]:
-        buffer, lanes = self._buffers[name], self.isa.lanes
-        if role != FULL:
-            place = self._place(operand, n, channel if role == CHANNEL else 0, 0, 0)
-            return [T.Bind(splat(buffer[place].astype("int32"), lanes))] * count
+        """An operand at ``count`` vectors of positions from lane ``first`` of the runs on."""
+        lanes = self.isa.lanes
         found, anywhere = [], next(run for run in runs if run is not None)
         for v in range(count):
             parts = []
@@ -256,12 +342,12 @@ def pieces(columns: int, valid: int, first: int, count: int) -> Iterator[tuple[i
         lane += width
 
 
-def store_lanes(buffer: Buffer, place: Value, vector: Value, lane: int, count: int) -> None:
-    """Writes ``count`` lanes of a vector from ``lane`` on to consecutive elements, by one store or by two that overlap."""
+def store_lanes(buffer: Buffer, place: Value, vector: Value, width: int, lane: int, count: int) -> None:
+    """Writes ``count`` of a vector's ``width`` lanes, from ``lane`` on, to consecutive elements: one store, or two that overlap."""
     size = 1 << (count.bit_length() - 1)
     for start in dict.fromkeys((0, count - size)):
         part = vector
-        if size != vector.dtype.lanes:
+        if size != width:
             part = T.Shuffle([vector], list(range(lane + start, lane + start + size)))
         store(buffer, place + start, part, size)
 

@@ -8,7 +8,7 @@ a row of a lookup table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from tapdot.kernels.integer_sparse_plan import Geometry, Plan, default_config, s
 from tapdot.kernels.isa.pattern_gather import gathers
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays
+from tapdot.kernels.patterns import KEPT
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
@@ -56,13 +57,17 @@ class PatternConvolution(Family):
             and tuple(workload["kernel_shape"]) == (3, 3)
             and strides in ((1, 1), (2, 2))
             and min(workload["pads"]) >= 0
-            and bool(gathers(target, strides))
+            and self.gathers(workload, target)
             and PositionEpilogue(workload, EXTRAS, target.isa).served()
         )
 
+    def gathers(self, workload: Workload, target: Target) -> bool:
+        """Whether the target has a way to gather taps."""
+        return bool(gathers(target, tuple(workload["strides"]), workload.output.shape[2:]))
+
     def ports(self, workload: Workload, target: Target) -> Ports:
         inputs: list[Port | None] = [None] * min(len(workload.inputs), EXTRAS)
-        inputs[0] = Port((PLANAR,), Geometry(workload).halo)
+        inputs[0] = Port((PLANAR,), Geometry(workload).halo, behind=True)
         extras = PositionEpilogue(workload, EXTRAS, target.isa).ports()
         return Ports((*inputs, *extras), (Port((PLANAR,)),))
 
@@ -80,7 +85,7 @@ class PatternConvolution(Family):
         plan = Plan.of(workload, config, target)
         gather, geometry = plan.gather, plan.geometry
         fkw = FKW(*(constants[index] for index in ARRAYS))
-        bias = _folded(workload, plan, fkw, constants.get(BIAS, np.zeros(geometry.filters, np.int32)), 1)
+        bias = folded_bias(workload, gather.operand_offset, fkw, constants.get(BIAS, np.zeros(geometry.filters, np.int32)), 1)
         return [
             gather.table(fkw.patterns),
             _at_least_one(gather.pack_weights(fkw.weight)),
@@ -88,7 +93,7 @@ class PatternConvolution(Family):
             _at_least_one((fkw.pattern_ids.astype(np.int64) * gather.entry).astype(np.uint16)),
             fkw.offset.astype(np.int32),
             fkw.reorder.astype(np.int32) * geometry.share,
-            _bounds(fkw, plan),
+            group_bounds(fkw, plan.splits),
             bias,
             *PositionEpilogue(workload, EXTRAS, target.isa).pack(constants),
         ]
@@ -109,7 +114,7 @@ class PatternConvolution(Family):
             offset,
             places[:count] // plan.unit,
             np.cumsum(per_pattern, axis=1),
-            gather.unpack_weights(weights, geometry.share)[:count],
+            gather.unpack_weights(weights[: count * geometry.share * KEPT], geometry.share),
             gather.patterns(table),
         )
         found = {
@@ -117,7 +122,7 @@ class PatternConvolution(Family):
             for index, array in zip(ARRAYS, arrays, strict=True)
         }
         if len(workload.inputs) > BIAS and workload.inputs[BIAS] is not None:
-            found[BIAS] = _folded(workload, plan, FKW(*(found[index] for index in ARRAYS)), stored_bias, -1)
+            found[BIAS] = folded_bias(workload, gather.operand_offset, FKW(*(found[index] for index in ARRAYS)), stored_bias, -1)
         return {**found, **PositionEpilogue(workload, EXTRAS, target.isa).unpack(extras)}
 
     # -- code ---------------------------------------------------------------------------------------------------------------
@@ -129,21 +134,23 @@ class PatternConvolution(Family):
         return finished[0]
 
 
-def _folded(workload: Workload, plan: Plan, fkw: FKW, bias: np.ndarray, sign: int) -> np.ndarray:
-    """The bias with the zero point and what is added to stored codes folded in (``sign`` 1), or taken out again (-1)."""
-    x = plan.geometry.x
+def folded_bias(
+    workload: Workload, operand_offset: Callable[[str], int], fkw: FKW, bias: np.ndarray, sign: int
+) -> np.ndarray:
+    """The bias with the zero point and what operands hold more than codes folded in (``sign`` 1), or taken out again (-1)."""
+    x = Geometry(workload).x
     offset = x.layout.code_offset if x.layout is not None else 0
-    offset += plan.gather.operand_offset(x.stored_dtype)
+    offset += operand_offset(x.stored_dtype)
     sums = np.zeros((fkw.groups, fkw.share), np.int64)
     np.add.at(sums, fkw.reorder.astype(np.int64)[fkw.group_ids], fkw.weight.sum(axis=2, dtype=np.int64))
     return numerics.folded_bias(bias, sign * sums.reshape(-1), workload["zero_point"], offset)
 
 
-def _bounds(fkw: FKW, plan: Plan) -> np.ndarray:
+def group_bounds(fkw: FKW, splits: int) -> np.ndarray:
     """``[splits + 1]``: which groups each split visits, so that all have about as much to do."""
     work = np.diff(fkw.offset.astype(np.int64)) + GROUP_KERNELS
     before = np.concatenate([[0], np.cumsum(work)])
-    wanted = before[-1] * np.arange(plan.splits + 1) / plan.splits
+    wanted = before[-1] * np.arange(splits + 1) / splits
     return np.searchsorted(before, wanted).astype(np.int32)
 
 
@@ -172,7 +179,7 @@ class Emitter:
         plan, geometry = self.plan, self.plan.geometry
         kernels = max(1, geometry.kernels)
         self.gather.declare_table(geometry.patterns)
-        self.weights = argument("weights", kernels * geometry.share * 4, self.gather.weight_dtype)
+        self.weights = argument("weights", kernels * geometry.share * KEPT, self.gather.weight_dtype)
         self.places = argument("places", kernels, "int32")
         self.ids = argument("ids", kernels, "uint16")
         self.offset = argument("offset", geometry.groups + 1, "int32")
@@ -187,12 +194,14 @@ class Emitter:
         with loop(geometry.batch * plan.tiles, parallel=threads and plan.splits == 1) as task:
             scratch = T.alloc_buffer((plan.scratch,), self.gather.scratch_dtype)
             n, tile = task // plan.tiles, task % plan.tiles
+            with when(tile == 0, plan.tiles > 1), loop(geometry.filters) as channel:
+                self.epilogue.emit_halo(self.y, n, channel)
             corners = [self._corner(tile, index) for index in range(plan.blocks)]
             self._pack(scratch, n, corners)
             with loop(plan.splits, parallel=threads and plan.splits > 1) as split:
                 first, last = (0, geometry.groups) if plan.splits == 1 else (self.bounds[split], self.bounds[split + 1])
-                with T.serial(first, last) as group:
-                    self._group(scratch, n, tile, corners, group)
+                with T.serial(last - first) as group:
+                    self._group(scratch, n, tile, corners, first + group)
 
     def _corner(self, tile: Value, index: int) -> tuple[Value, Value]:
         """The first position of a block of a tile: the last blocks of the plane end at its edges."""
@@ -205,8 +214,8 @@ class Emitter:
                 return 0
             return T.min(number * size, extent - size) if extent % size else number * size
 
-        y = place(block // plan.block_columns, plan.gather.block.rows, geometry.height)
-        x = place(block % plan.block_columns, plan.gather.block.valid, geometry.width)
+        y = place(block // plan.block_columns, plan.gather.block.height, geometry.height)
+        x = place(block % plan.block_columns, plan.gather.block.width, geometry.width)
         return (T.Bind(y) if not isinstance(y, int) else y, T.Bind(x) if not isinstance(x, int) else x)
 
     def _pack(self, scratch: Value, n: Value, corners: Sequence[tuple[Value, Value]]) -> None:
@@ -220,7 +229,7 @@ class Emitter:
             origin = T.Bind(self.x_layout.offset(shape, n, channel, 0, 0))
             for index, start in enumerate(starts):
                 place = channel * plan.unit + index * plan.gather.window
-                self.gather.pack_window(self.x, origin + start, pitch, scratch, place, plan.rows)
+                self.gather.pack_window(self.x, origin + start, pitch, scratch, place)
 
     def _group(self, scratch: Value, n: Value, tile: Value, corners: Sequence[tuple[Value, Value]], group: Value) -> None:
         """All kernels of one share group at one tile, and the results of its filters."""
@@ -232,19 +241,15 @@ class Emitter:
             bias = T.Bind(splat(self.bias[channel + member], self.lanes))
             for v in range(vectors):
                 sums[member * vectors + v] = bias
-        with T.serial(self.offset[group], self.offset[group + 1]) as kernel:
-            self._kernel(scratch, kernel, sums)
-        runs = [
-            (y + row, x) if row < plan.rows else None for y, x in corners for row in range(block.rows)
-        ]
+        first = T.Bind(self.offset[group])
+        with T.serial(T.Bind(self.offset[group + 1] - first)) as kernel:
+            self._kernel(scratch, first + kernel, sums)
         for member in range(share):
             registers = range(member * vectors, (member + 1) * vectors)
             values = self.epilogue.channel(channel + member)
             values = self.epilogue.shift_ahead(values, channel + member, sums, registers)
             here = [T.Bind(sums[register]) for register in registers]
-            self.epilogue.emit(values, here, self.y, n, channel + member, runs, block.columns, plan.valid)
-            with when(tile == 0, plan.tiles > 1):
-                self.epilogue.emit_halo(self.y, n, channel + member)
+            self.epilogue.emit_blocks(values, here, self.y, n, channel + member, block, corners)
 
     def _kernel(self, scratch: Value, kernel: Value, sums: Registers) -> None:
         """One kernel: its gathers, each for all filters of the group."""

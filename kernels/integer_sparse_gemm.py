@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,12 +26,12 @@ from tapdot.kernels.integer_epilogue import IntegerEpilogue
 from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.gathered_dots import QUAD, GatheredDots, sums_of_lanes
-from tapdot.kernels.layout import CODES, round_up
+from tapdot.kernels.layout import CODES
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.patterns import QUAD as QUAD_PATTERN
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
-from tapdot.kernels.tvm_adapter import PrimFunc, T, function
+from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Workload
 
 REORDER, OFFSET, INDEX, STRIDE, WEIGHT, PATTERNS, BIAS, EXTRAS = range(1, 9)
@@ -88,14 +89,15 @@ class Plan:
         """Share groups of whole blocks."""
         return self.blocks * BLOCK // self.share
 
-    @property
-    def index_unit(self) -> int:
-        """Codes that an index counts in: quads, or single codes where the last quad begins inside the one before it."""
-        return QUAD if self.depth % QUAD == 0 else 1
-
     @cached_property
     def index_dtype(self) -> str:
-        return smallest_index((self.depth - QUAD) // self.index_unit).name
+        """Indices are offsets of codes; the last quad begins inside the one before it where it is not full."""
+        return smallest_index(self.depth - QUAD).name
+
+    @property
+    def missing(self) -> int:
+        """Codes that the last quad lacks; its weights lie that many places later."""
+        return -self.depth % QUAD
 
     def tasks(self, target: Target) -> int:
         """Into how many runs of blocks the layer is cut for threads."""
@@ -138,7 +140,7 @@ class IntegerSparseFullyConnected(Family):
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
         plan = Plan(workload, target.isa)
-        return {"rows": [rows for rows in range(1, self._most_rows(plan) + 1)], "ahead": (0, 2048, 4096, 8192, 16384)}
+        return {"rows": list(range(1, self._most_rows(plan) + 1)), "ahead": (0, 2048, 4096, 8192, 16384)}
 
     def default_config(self, workload: Workload, target: Target) -> Config:
         plan = Plan(workload, target.isa)
@@ -163,13 +165,9 @@ class IntegerSparseFullyConnected(Family):
         starts[fkw.groups + 1 :] = starts[fkw.groups]
         order = np.argsort(fkw.reorder.astype(np.int64)[fkw.group_ids], kind="stable")  # of the kernels
         quads, weight = fkw.index.astype(np.int64)[order], fkw.weight[order]
-        last = quads == plan.quads - 1
-        index = quads * (QUAD // plan.index_unit)
-        if plan.index_unit == 1:
-            index[last] = plan.depth - QUAD
-            weight = np.where(last[:, None, None], np.roll(weight, -plan.depth % QUAD, axis=2), weight)
+        weight = self._last_quads(plan, quads, weight, plan.missing)
         indices = np.zeros(plan.kernels + SLACK, plan.index_dtype)
-        indices[: plan.kernels] = index
+        indices[: plan.kernels] = np.minimum(quads * QUAD, plan.depth - QUAD)
         weights = np.zeros(plan.kernels * plan.share * QUAD + SLACK, np.int8)
         weights[: weights.size - SLACK] = np.concatenate([part.reshape(-1) for part in self._parts(plan, weight, starts)])
         bias = np.zeros(plan.blocks * BLOCK, np.int32)
@@ -190,13 +188,13 @@ class IntegerSparseFullyConnected(Family):
         for part in self._parts(plan, weight, starts):
             part[...] = flat[done : done + part.size].reshape(part.shape)
             done += part.size
-        quads = index // (QUAD // plan.index_unit) if plan.index_unit == QUAD else -(-index // QUAD)
-        if plan.index_unit == 1:
-            last = quads == plan.quads - 1
-            weight = np.where(last[:, None, None], np.roll(weight, -(-plan.depth % QUAD), axis=2), weight)
+        quads = -(-index // QUAD)
+        weight = self._last_quads(plan, quads, weight, -plan.missing)
         visits = reorder.astype(np.int64)
         counts = np.diff(starts)[visits]
-        order = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in visits] or [np.zeros(0)]).astype(np.int64)
+        order = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in visits] or [np.zeros(0)]).astype(
+            np.int64
+        )
         arrays = {
             REORDER: reorder,
             OFFSET: np.concatenate([[0], np.cumsum(counts)]),
@@ -213,14 +211,21 @@ class IntegerSparseFullyConnected(Family):
 
     @staticmethod
     def _parts(plan: Plan, weight: np.ndarray, starts: np.ndarray) -> Iterator[np.ndarray]:
-        """Views of ``[kernels, share, 4]`` in the order of memory: of every list the whole vectors, ``[vectors, share, lanes, 4]``,
-        then the rest, ``[share, quads, 4]``.
+        """Views of ``[kernels, share, 4]`` in the order of memory.
+
+        Of every list the whole vectors, ``[vectors, share, lanes, 4]``, then the rest, ``[share, quads, 4]``.
         """
         lanes = plan.isa.lanes
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             middle = end - (end - start) % lanes
             yield weight[start:middle].reshape(-1, lanes, plan.share, QUAD).swapaxes(1, 2)
             yield weight[middle:end].swapaxes(0, 1)
+
+    @staticmethod
+    def _last_quads(plan: Plan, quads: np.ndarray, weight: np.ndarray, places: int) -> np.ndarray:
+        """The weights ``[kernels, share, 4]`` with those of the last quad moved some places to the right."""
+        last = quads == plan.quads - 1
+        return np.where(last[:, np.newaxis, np.newaxis], np.roll(weight, places, axis=2), weight)
 
     @staticmethod
     def _typed(workload: Workload, operand: int, array: np.ndarray) -> np.ndarray:
@@ -283,22 +288,22 @@ class _Emitter:
             plan.kernels * (plan.share * QUAD + 2) / MEMORY_BYTES_PER_CYCLE,
             plan.kernels * plan.rows * (1 + plan.share / self.isa.lanes),
         )
-        rest = plan.columns % BLOCK
         with loop(tasks, parallel=tasks > 1 and pays(cycles)) as task:
             first = T.Bind(task_starts[task])
             with T.serial(task_starts[task + 1] - first) as number:
                 block = T.Bind(first + number)
-                if not rest:
-                    self._block(block, None)
-                    continue_ = None
-                else:
-                    continue_ = plan.blocks - 1
-                if continue_ is not None:
-                    with T.If(block < continue_):
-                        with T.Then():
-                            self._block(block, None)
-                        with T.Else():
-                            self._block(continue_, rest)
+                self._any_block(block)
+
+    def _any_block(self, block: Value) -> None:
+        last, rest = self.plan.blocks - 1, self.plan.columns % BLOCK
+        if not rest:
+            self._block(block, None)
+            return
+        with T.If(block < last):
+            with T.Then():
+                self._block(block, None)
+            with T.Else():
+                self._block(last, rest)
 
     def _block(self, block: Value, filled: int | None) -> None:
         """Every row of sixteen outputs, of which ``filled`` are outputs (None: all)."""
@@ -316,52 +321,60 @@ class _Emitter:
                 for r in range(rows):
                     self._finish(sums, r, groups * plan.share, channel, channel_values, row + r, filled)
 
-    def _finish(self, sums, r, outputs, channel, channel_values, row, filled) -> None:  # type: ignore[no-untyped-def]
-        lanes = self.isa.lanes
-        values = []
+    def _finish(
+        self,
+        sums: Buffer,
+        r: int,
+        outputs: int,
+        channel: Value,
+        channel_values: Sequence[Mapping[str, list[Value]]],
+        row: Value,
+        filled: int | None,
+    ) -> None:
+        """The results of row ``r`` of the tile from the lane sums of ``outputs`` outputs."""
+        lanes, values = self.isa.lanes, []
         for first in range(0, BLOCK, lanes):
             own = [
                 load(sums, (r * BLOCK + output) * lanes, lanes) if output < outputs else self.dots.vectors.number(0)
                 for output in range(first, first + lanes)
             ]
-            bias = load(self.bias, channel + first, lanes)
-            values.append(T.Bind(sums_of_lanes(own, lanes) + bias))
+            values.append(T.Bind(sums_of_lanes(own, lanes) + load(self.bias, channel + first, lanes)))
         self.epilogue.emit_store(channel_values, values, self.y, row, channel, filled=filled)
 
-    def _group(self, group: Value, place: Value, row: Value, rows: int, sums) -> None:  # type: ignore[no-untyped-def]
-        """The lane sums of one share group's filters, written to ``sums``."""
+    def _group(self, group: Value, place: Value, row: Value, rows: int, sums: Buffer) -> None:
+        """The lane sums of one share group's filters, the ``place``-th of its block, written to ``sums``."""
         plan, lanes = self.plan, self.isa.lanes
-        start = T.Bind(self.starts[group])
-        count = T.Bind(self.starts[group + 1] - start)
-        weight_start = T.Bind(start.astype("int64") * (plan.share * QUAD))
+        size = plan.share * lanes * QUAD
         registers = Registers(rows * plan.share, lanes, "int32")
         for register in range(registers.count):
             registers[register] = self.dots.vectors.number(0)
+        start = T.Bind(self.starts[group].astype("int64"))
+        count = T.Bind(self.starts[group + 1] - self.starts[group])
+        weights = T.Bind(start * (plan.share * QUAD))
         whole = T.Bind(count // lanes)
         with T.serial(whole) as vector:
             if self.ahead:
-                for line in range(plan.share * lanes * QUAD // LINE):
-                    prefetch(self.weights, weight_start + vector * (plan.share * lanes * QUAD) + self.ahead + line * LINE)
-            self._vector(registers, start, weight_start, count, vector, row, rows, None)
+                for line in range(0, size, LINE):
+                    prefetch(self.weights, weights + vector * size + self.ahead + line)
+            self._vector(registers, start + vector * lanes, weights + vector * size, row, rows, None)
         rest = T.Bind(count - whole * lanes)
         with when(rest > 0):
-            self._vector(registers, start, weight_start, count, whole, row, rows, rest)
+            self._vector(registers, start + whole * lanes, weights + whole * size, row, rows, rest)
         for r in range(rows):
             for s in range(plan.share):
-                output = place * plan.share + s
-                store(sums, (r * BLOCK + output) * lanes, registers[r * plan.share + s], lanes)
+                store(sums, (r * BLOCK + place * plan.share + s) * lanes, registers[r * plan.share + s], lanes)
 
-    def _vector(self, registers, start, weight_start, count, vector, row, rows, filled) -> None:  # type: ignore[no-untyped-def]
+    def _vector(self, registers: Registers, index: Value, weights: Value, row: Value, rows: int, filled: Value) -> None:
         """The dots of one vector of quads, of which ``filled`` belong to the list (None: all)."""
         plan, dots, lanes = self.plan, self.dots, self.isa.lanes
-        places = [index * plan.index_unit for index in dots.indices(self.indices, start + vector * lanes)]
+        places = dots.indices(self.indices, index)
         codes = []
         for r in range(rows):
             own = dots.gather(self.a, [place + (row + r) * plan.depth for place in places])
             codes.append(own if filled is None else dots.first(own, filled))
         for s in range(plan.share):
-            ahead = vector * (plan.share * lanes) + s * (lanes if filled is None else filled)
-            weights = load(self.weights, weight_start + ahead.astype("int64") * QUAD, dots.size)
+            offset = s * (lanes if filled is None else filled) * QUAD
+            own = load(self.weights, weights + offset, dots.size)
             for r in range(rows):
                 register = r * plan.share + s
-                registers[register] = dots.dot(registers[register], codes[r], weights, self.a.dtype)
+                registers[register] = dots.dot(registers[register], codes[r], own, self.a.dtype)

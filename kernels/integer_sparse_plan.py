@@ -116,7 +116,7 @@ class Plan:
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
         geometry = Geometry(workload)
-        found = {gather.block.columns: gather for gather in gathers(target, geometry.strides)}
+        found = {gather.block.columns: gather for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))}
         plan = cls(geometry, found[config["columns"]], config["blocks"], config["splits"])
         return cls(geometry, plan.gather, min(plan.blocks, plan.all_blocks), plan.splits)
 
@@ -125,12 +125,12 @@ class Plan:
     @property
     def block_rows(self) -> int:
         """Rows of blocks of the plane."""
-        return -(-self.geometry.height // self.gather.block.rows)
+        return -(-self.geometry.height // self.gather.block.height)
 
     @property
     def block_columns(self) -> int:
         """Blocks side by side in the plane."""
-        return -(-self.geometry.width // self.gather.block.valid)
+        return -(-self.geometry.width // self.gather.block.width)
 
     @property
     def all_blocks(self) -> int:
@@ -139,16 +139,6 @@ class Plan:
     @property
     def tiles(self) -> int:
         return -(-self.all_blocks // self.blocks)
-
-    @property
-    def rows(self) -> int:
-        """Rows of a block that lie in the plane."""
-        return min(self.gather.block.rows, self.geometry.height)
-
-    @property
-    def valid(self) -> int:
-        """Columns of a block that lie in the plane."""
-        return min(self.gather.block.valid, self.geometry.width)
 
     @property
     def vectors(self) -> int:
@@ -191,9 +181,7 @@ def default_config(workload: Workload, target: Target) -> Config:
     """The configuration of the lowest estimate."""
     geometry = Geometry(workload)
     plans = [
-        Plan(geometry, gather, blocks, 1)
-        for gather in gathers(target, geometry.strides)
-        for blocks in range(1, MOST_BLOCKS + 1)
+        Plan(geometry, gather, blocks, 1) for gather in gathers(target, geometry.strides, (geometry.height, geometry.width)) for blocks in range(1, MOST_BLOCKS + 1)
     ]
     plans = [plan for plan in plans if plan.blocks <= plan.all_blocks]
     best = min([plan for plan in plans if plan.fits()] or plans[:1], key=Plan.cycles)
@@ -207,7 +195,7 @@ def space(workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
     """What a tuner may try."""
     geometry = Geometry(workload)
     return {
-        "columns": [gather.block.columns for gather in gathers(target, geometry.strides)],
+        "columns": [gather.block.columns for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))],
         "blocks": list(range(1, MOST_BLOCKS + 1)),
         "splits": [split for split in (1, 2, 4, 8) if split <= geometry.groups],
     }

@@ -107,6 +107,11 @@ class Layout:
         """Positions from the start of a plane to its logical (0, 0)."""
         return self.halo.top * self.pitch(width) + self.side
 
+    def room_behind(self, shape: tuple[int, ...]) -> int:
+        """Positions of a plane behind the end of its last row."""
+        _, _, height, width = shape
+        return self.plane(height, width) - self.origin(width) - (height - 1) * self.pitch(width) - width
+
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the whole buffer."""
         batch, channels, height, width = shape

@@ -82,9 +82,9 @@ def high_half_shifts(shift: int, h: int) -> tuple[int, int]:
 def short_dyadic(multiplier: int, shift: int, low: int, high: int, offset: int = 0) -> tuple[int, int] | None:
     """(M, p) with ``(x * M + 2**(p-1)) >> p`` in 32 bits equal to ``dyadic(x, multiplier, shift)`` for every x in [low, high].
 
-    ``((x + offset) * M + (2**(p-1) - offset * M)) >> p``, which is what stored codes need, stays in 32 bits everywhere too: signed
-    numbers may not wrap, not even on the way to a sum that fits. Few values, as codes have, seldom need all bits of the
-    multiplier; every value is tried. None where no such pair is found.
+    ``((x + offset) * M + (2**(p-1) - offset * M)) >> p``, as stored codes need it, nowhere leaves 32 bits either: compilers take
+    signed numbers that wrap for impossible, even on the way to a sum that fits. Few values, as codes have, seldom need all bits
+    of the multiplier; every value is tried. None where no such pair is found.
     """
     x = np.arange(low, high + 1, dtype=np.int64)
     wanted = dyadic(x, multiplier, shift)

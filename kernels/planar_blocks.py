@@ -190,7 +190,8 @@ class Squares:
         """
         patch, block = self.patch, source.layout.channel_block
         unit = patch.unit
-        spills = behind(planes[0]) >= patch.columns - self.width if planes else True
+        room = planes[0].layout.room_behind(planes[0].shape)
+        spills = room >= patch.columns - self.width
         with self.patches() as (y, x):
             start = T.Bind(source.at(y, x) + first_lane)
             vectors = []
@@ -242,10 +243,3 @@ class Squares:
                     if column < self.width:
                         some = part_of(vector, lane * patch.unit, patch.unit)
                         store(into.buffer, to + (row * pitch + column) * block, some, patch.unit)
-
-
-def behind(plane: Plane) -> int:
-    """Positions of a plane after the end of its last row."""
-    _, _, height, width = plane.shape
-    layout = plane.layout
-    return layout.plane(height, width) - layout.origin(width) - (height - 1) * layout.pitch(width) - width

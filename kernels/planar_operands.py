@@ -46,7 +46,9 @@ class PlanarOperands(ExtraOperands):
             if kind == FULL
         }
 
-    def positions(self, origins: dict[str, Value], row: int, offset: int, width: int, lanes: int, filled: int) -> dict[str, Value]:
+    def positions(
+        self, origins: dict[str, Value], row: int, offset: int, width: int, lanes: int, filled: int
+    ) -> dict[str, Value]:
         """Residuals as vectors, ``row`` lines and ``offset`` positions from their origins on."""
         found = {}
         for name, operand in zip(self.names, self.operands, strict=True):
@@ -54,7 +56,5 @@ class PlanarOperands(ExtraOperands):
                 start = origins[name] + row * (operand.layout or Layout()).pitch(width) + offset
                 buffer = self._buffers[name]
                 whole = filled == lanes
-                found[name] = (
-                    load(buffer, start, lanes) if whole else load_partial(Registers(1, lanes), buffer, start, filled)
-                )
+                found[name] = load(buffer, start, lanes) if whole else load_partial(Registers(1, lanes), buffer, start, filled)
         return found

@@ -1,8 +1,8 @@
 """Pools over windows in planar rows: vectors of neighbouring windows of one row of one channel.
 
 The rows of a window are merged first, in vectors as wide as the windows' inputs; then the columns, which a stride sets apart:
-every ``stride``-th element of a wide vector is one column of all its windows. What lies beyond the plane is never looked at: lanes
-whose window reaches there are filled with what changes no result, and only vectors at both ends of a row have such lanes.
+every ``stride``-th element of a wide vector is one column of all its windows. What lies beyond the plane is never looked at:
+lanes whose window reaches there hold what changes no result, and only vectors at both ends of a row have such lanes.
 
 The last vector of a row overlaps the one before it. Where a row is shorter than a vector, what is stored runs over its end and is
 overwritten by the next row, or by the halo; what is read may run over the end of the buffer, by :attr:`Runs.reach` elements.
@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from tapdot.kernels.emit import Registers, Value, load, loop, store
-from tapdot.kernels.layout import READ_SLACK, Layout
+from tapdot.kernels.layout import READ_SLACK
 from tapdot.kernels.planar_blocks import Plane
 from tapdot.kernels.tvm_adapter import T
 from tapdot.kernels.window_axis import Axis
@@ -174,14 +172,3 @@ class PlanarWindows:
         if -1 not in picks:
             return T.Bind(T.Shuffle([held], list(picks)))
         return T.Bind(T.Shuffle([held, self.neutral(runs.width)], [runs.width if pick < 0 else pick for pick in picks]))
-
-
-def room_behind(layout: Layout, shape: tuple[int, ...]) -> int:
-    """Elements of a plane of planar rows behind the end of its last row."""
-    _, _, height, width = shape
-    return layout.plane(height, width) - layout.origin(width) - (height - 1) * layout.pitch(width) - width
-
-
-def item_bytes(dtype: str) -> int:
-    """Bytes of an element."""
-    return np.dtype(dtype).itemsize

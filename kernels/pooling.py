@@ -1,4 +1,4 @@
-"""Max and average pools over windows, in channel vectors of floats; max pools also over codes, in blocks of 16.
+"""Max and average pools over windows, in channel vectors or planar rows of floats; max pools also over codes.
 
 The halo of the input is never read: it holds zeros, which are no neutral element of a maximum and do not count in an average.
 Windows are clipped instead. Rows are clipped when the kernel runs, by the bounds of the loop over the window's rows; columns when
@@ -8,6 +8,7 @@ it is compiled, because only the first and the last few are ever clipped and the
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,13 +20,17 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.parallel import pays, row_splits
+from tapdot.kernels.planar_blocks import Plane
+from tapdot.kernels.planar_pooling import PlanarWindows, Runs
 from tapdot.kernels.register_tile import segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import PrimFunc, T, function, tirx
 from tapdot.kernels.vector_math import statements
+from tapdot.kernels.vector_math.arithmetic import lanes_of
 from tapdot.kernels.window_axis import Axis, axes
 from tapdot.kernels.workload import Operand, Workload
 
+FLOAT_BYTES = 4
 UNROLLED_TAPS = 8
 """Up to that many taps of a row are written out, so that neighbouring windows share the inputs they load."""
 
@@ -54,8 +59,8 @@ class Pooling(Family):
         )
 
     def ports(self, workload: Workload, target: Target) -> Ports:
-        block = Port((channel_lanes(workload, target),))
-        return Ports((block,), (block,))
+        blocks = (channel_lanes(workload, target), 1)
+        return Ports((Port(blocks, behind=_runs(workload, target).reach > 0),), (Port(blocks),), uniform=True)
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
         _, _, height, width = workload.output.shape
@@ -77,7 +82,8 @@ class Pooling(Family):
     def build(self, workload: Workload, config: Config, target: Target, symbol: str) -> PrimFunc:
         finished: list[PrimFunc] = []
         with function(symbol, finished):
-            _Emitter(workload, config, target).emit()
+            planar = workload.output.layout is None or workload.output.layout.channel_block == 1
+            (_PlanarEmitter if planar else _Emitter)(workload, config, target).emit()
         return finished[0]
 
 
@@ -221,3 +227,56 @@ class _Emitter:
         count = (max(1, stop - first) if isinstance(y, int) else T.max(1, stop - first)) * columns
         scale = T.float32(1 / count) if isinstance(count, int) else T.float32(1) / T.Cast("float32", count)
         return T.Bind(splat(scale, self.lanes))
+
+
+def _runs(workload: Workload, target: Target, room: int = sys.maxsize) -> Runs:
+    """How rows of windows are cut, with ``room`` elements behind the planes of the result."""
+    item = np.dtype(workload.output.dtype).itemsize
+    return Runs.of(axes(workload)[1], item, target.isa.lanes * FLOAT_BYTES, room)
+
+
+class _PlanarEmitter(PlanarWindows):
+    """Writes the loops of one pool over planar rows."""
+
+    def __init__(self, workload: Workload, config: Config, target: Target) -> None:
+        x = workload.inputs[0]
+        assert x is not None
+        self.workload, self.target, self.isa, self.x, self.y = workload, target, target.isa, x, workload.output
+        self.rows, self.columns = axes(workload)
+        self.average = workload.op == "AveragePool"
+        self.counted = Axis.counted if workload.options.get("count_include_pad", 0) else Axis.taps
+
+    def emit(self) -> None:
+        source, into = self.x.layout or Layout(), self.y.layout or Layout()
+        x = argument("x", self.x.elements, self.x.stored_dtype)
+        y = argument("y", self.y.elements, self.y.stored_dtype)
+        item = np.dtype(self.x.stored_dtype).itemsize
+        runs = _runs(self.workload, self.target, into.room_behind(self.y.shape))
+        batch, channels, height, width = self.y.shape
+        cycles = batch * channels * height * width * self.rows.kernel * self.columns.kernel * item / self.isa.lanes
+        with loop(batch * channels, parallel=pays(cycles)) as plane:
+            n, channel = plane // channels, plane % channels
+            made = Plane(y, into, self.y.shape, n, channel)
+            self.emit_plane(Plane(x, source, self.x.shape, n, channel), made, runs)
+            write_halo(y, into, self.y.shape, n, channel, self.y.stored_dtype, self.isa.lanes * FLOAT_BYTES // item)
+
+    def neutral(self, lanes: int) -> Value:
+        return constant(0.0, lanes) if self.average else smallest(self.x, lanes)
+
+    def merge(self, a: Value, b: Value) -> Value:
+        return a + b if self.average else greater(a, b, self.x, self.isa)
+
+    def finish(self, value: Value, y: Value, start: int | None) -> Value:
+        lanes = lanes_of(value)
+        if not self.average:
+            return stored(value, self.x, self.y, lanes)
+        first, stop = self.counted(self.rows, y) if self.rows.clipped else (0, self.rows.kernel)
+        rows = T.Cast("float32", T.max(1, stop - first)) if self.rows.clipped else T.float32(self.rows.kernel)
+        columns = []
+        for lane in range(lanes):
+            begin, end = (0, self.columns.kernel) if start is None else self.counted(self.columns, start + lane)
+            columns.append(float(max(1, end - begin)))
+        if len(set(columns)) == 1:
+            return value * splat(T.float32(1) / (rows * T.float32(columns[0])), lanes)
+        counts = T.Shuffle([T.float32(count) for count in columns], list(range(lanes)))
+        return value / (counts * splat(rows, lanes))

@@ -18,9 +18,13 @@ from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
 from tapdot.kernels.integer_gemm import IntegerFullyConnected
 from tapdot.kernels.integer_matrix_convolution import IntegerMatrixConvolution
 from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
+from tapdot.kernels.integer_sparse import PatternConvolution
+from tapdot.kernels.integer_sparse_gemm import IntegerSparseFullyConnected
 from tapdot.kernels.pooling import Pooling
 from tapdot.kernels.quantize import DequantizeEdge, QuantizeEdge
 from tapdot.kernels.relayout import Relayout
+from tapdot.kernels.sparse_convolution import SparseConvolution
+from tapdot.kernels.sparse_gemm import SparseFullyConnected
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
 
@@ -35,11 +39,15 @@ def families() -> tuple[Family, ...]:
     return (
         DepthwiseConvolution(),
         IntegerDepthwise(),
+        PatternConvolution(),
         IntegerMatrixConvolution(),
         IntegerConvolution(),
         DenseConvolution(),
+        SparseConvolution(),
         FullyConnected(),
+        SparseFullyConnected(),
         IntegerFullyConnected(),
+        IntegerSparseFullyConnected(),
         Pooling(),
         GlobalPooling(),
         IntegerSumPooling(),

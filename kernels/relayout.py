@@ -58,27 +58,40 @@ def conversion(source: Operand, into: Operand) -> Convert:
     return flip
 
 
-def copy_run(source: Buffer, start: Value, into: Buffer, to: Value, count: int, lanes: int, convert: Convert = unchanged) -> None:
-    """Copies ``count`` consecutive elements in vectors, the rest one by one."""
+def copy_run(
+    source: Buffer,
+    start: Value,
+    into: Buffer,
+    to: Value,
+    count: int,
+    lanes: int,
+    convert: Convert = unchanged,
+    any_lanes: bool = True,
+) -> None:
+    """Copies ``count`` consecutive elements in vectors, of which the last overlaps the one before it.
+
+    Fewer elements than a vector has go in shorter vectors where ``convert`` takes ``any_lanes``, else one by one.
+    """
+    while lanes > count:
+        lanes = lanes // 2 if any_lanes else 1
     whole, rest = divmod(count, lanes)
-    if whole:
-        with loop(whole) as index:
-            store(into, to + index * lanes, convert(load(source, start + index * lanes, lanes), lanes), lanes)
+    with loop(whole) as index:
+        store(into, to + index * lanes, convert(load(source, start + index * lanes, lanes), lanes), lanes)
     if rest:
-        with loop(rest) as index:
-            T.buffer_store(into, convert(source[start + whole * lanes + index], 1), [to + whole * lanes + index])
+        last = count - lanes
+        store(into, to + last, convert(load(source, start + last, lanes), lanes), lanes)
 
 
-def copy_plane(source: Plane, into: Plane, lanes: int, convert: Convert = unchanged) -> None:
-    """Copies the positions of one plane between layouts of the same channel block."""
+def copy_plane(source: Plane, into: Plane, lanes: int, convert: Convert = unchanged, any_lanes: bool = True) -> None:
+    """Copies the positions of one plane between layouts of the same channel block; see :func:`copy_run`."""
     _, _, height, width = source.shape
     block = source.layout.channel_block
     assert block == into.layout.channel_block
     if not source.layout.halo and not into.layout.halo:
-        copy_run(source.buffer, source.at(0, 0), into.buffer, into.at(0, 0), height * width * block, lanes, convert)
+        copy_run(source.buffer, source.at(0, 0), into.buffer, into.at(0, 0), height * width * block, lanes, convert, any_lanes)
         return
     with loop(height) as y:
-        copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes, convert)
+        copy_run(source.buffer, source.at(y, 0), into.buffer, into.at(y, 0), width * block, lanes, convert, any_lanes)
 
 
 class Relayout(Family):

@@ -23,6 +23,7 @@ from tapdot.kernels.emit import (
     load,
     loop,
     multiply_add,
+    prefetch,
     splat,
     store,
     store_partial,
@@ -34,8 +35,8 @@ from tapdot.kernels.fkw import FKW
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.planar_operands import PlanarOperands
 from tapdot.kernels.sparse_convolution_plan import ARRAYS, BIAS, EXTRAS, MOST_SPLITS, Plan, candidates, default_config
-from tapdot.kernels.sparse_source import STRIDES, reached_halo
-from tapdot.kernels.sparse_units import TABLE_FIELDS, Kind, UnitLayout
+from tapdot.kernels.sparse_source import STRIDES, PackedSource, PhasedSource, reached_halo
+from tapdot.kernels.sparse_units import TABLE_FIELDS, Kind, UnitLayout, group_cuts, not_empty
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Workload
@@ -70,7 +71,8 @@ class SparseConvolution(Family):
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         bias: list[Port | None] = [None] if len(workload.inputs) > BIAS else []
-        inputs = (Port((1,), reached_halo(workload)), *(None for _ in ARRAYS), *bias)
+        behind = workload["strides"] != (1, 1) or workload.output.shape[3] < target.isa.lanes
+        inputs = (Port((1,), reached_halo(workload), behind=behind), *(None for _ in ARRAYS), *bias)
         return Ports((*inputs, *PlanarOperands(workload, EXTRAS).planar_ports()), (Port((1,)),))
 
     # -- configurations -----------------------------------------------------------------------------------------------------
@@ -139,18 +141,6 @@ class SparseConvolution(Family):
         return finished[0]
 
 
-def not_empty(array: np.ndarray) -> np.ndarray:
-    """The array, or one zero: arguments of a kernel have elements."""
-    return array if array.size else np.zeros(1, array.dtype)
-
-
-def group_cuts(stored: FKW, parts: int) -> np.ndarray:
-    """``[parts + 1]``: the groups in visiting order cut so that each part has about as much work as the others."""
-    work = np.concatenate([[0], np.cumsum(np.diff(stored.offset.astype(np.int64)) + 1)])
-    cuts = np.searchsorted(work, work[-1] * np.arange(parts + 1) / parts)
-    return cuts.astype(np.int32)
-
-
 class _Emitter:
     """Writes the loops of one convolution."""
 
@@ -180,25 +170,29 @@ class _Emitter:
         self.extras.declare_variables()
         self.y = argument("y", y.elements, "float32")
         threads = pays(plan.cycles())
-        if not self.source.phased:
-            with loop(x.shape[0] * self.tiles.count * plan.splits, parallel=threads) as task:
-                self._task(task // plan.splits // self.tiles.count, task, self.x)
+        if isinstance(self.source, PhasedSource):
+            scratch = T.alloc_buffer((self.source.scratch,), "float32")
+            with loop(x.shape[0]) as n:
+                self.source.emit_phases(self.x, scratch, n, threads)
+                with loop(self.tiles.count * plan.splits, parallel=threads) as task:
+                    self._task(n, task, scratch)
             return
-        scratch = T.alloc_buffer((self.source.scratch,), "float32")
-        with loop(x.shape[0]) as n:
-            self.source.emit_phases(self.x, scratch, n, threads)
-            with loop(self.tiles.count * plan.splits, parallel=threads) as task:
-                self._task(n, task, scratch)
+        with loop(x.shape[0] * self.tiles.count * plan.splits, parallel=threads) as task:
+            self._task(task // plan.splits // self.tiles.count, task, self.x)
 
     def _task(self, n: Value, task: Value, inputs: Buffer) -> None:
         """One tile and one part of the groups."""
         plan, tiles, y = self.plan, self.tiles, self.workload.output
         part, tile = task % plan.splits, T.Bind(task // plan.splits % tiles.count)
         line, position = tiles.start(tile)
+        if isinstance(self.source, PackedSource):
+            inputs = T.alloc_buffer((self.source.scratch,), "float32")
+            self.source.emit_window(self.x, inputs, n, line, position)
         origin = T.Bind(self.source.origin(n, line, position))
         phase = T.Bind(position % tiles.pitch) if tiles.has_strips else None
         with T.serial(self.cuts[part], self.cuts[part + 1]) as group:
             first = T.Bind(self.reorder[group] * plan.share)
+            self._fetch_result(n, first, line, position)
             if plan.output_layout.halo:
                 with when(tile == 0, tiles.count > 1):
                     for member in range(plan.share):
@@ -207,6 +201,14 @@ class _Emitter:
                         )
             sums = self._sums(group, first, inputs, origin)
             self._finish(sums, n, first, line, position, phase)
+
+    def _fetch_result(self, n: Value, first: Value, line: Value, position: Value) -> None:
+        """Asks for the lines that the group's results will be written to."""
+        shape, layout = self.workload.output.shape, self.plan.output_layout
+        for member in range(self.plan.share):
+            start = T.Bind(layout.offset(shape, n, first + member, line, position))
+            for row, along in self.tiles.places:
+                prefetch(self.y, start + row * layout.pitch(shape[3]) + along, write=True)
 
     # -- sums ---------------------------------------------------------------------------------------------------------------
 

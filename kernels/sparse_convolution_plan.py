@@ -12,8 +12,9 @@ from tapdot.kernels.layout import Layout
 from tapdot.kernels.patterns import KEPT
 from tapdot.kernels.planar_operands import PlanarOperands
 from tapdot.kernels.planar_tiles import PlanarTiles
-from tapdot.kernels.sparse_source import Source
+from tapdot.kernels.sparse_source import DirectSource, PackedSource, PhasedSource, Source
 from tapdot.kernels.sparse_units import UnitScheme, columns_of_rows, whole_kernels, whole_quads
+from tapdot.kernels.register_tile import LINE_FLOATS
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
@@ -35,7 +36,8 @@ class Plan:
     """A workload of ``SparseConv`` cut for a target.
 
     ``rows``, ``vectors``: the register tile; ``linear``: whether a plane is one line; ``columns``: whether kernels are taken apart
-    into columns, so that rows of a tile share loads; ``splits``: parts of the groups among threads.
+    into columns, so that rows of a tile share loads; ``packed``: whether a tile reads a copy of its window; ``splits``: parts of the
+    groups among threads.
     """
 
     workload: Workload
@@ -44,12 +46,13 @@ class Plan:
     vectors: int
     linear: bool
     columns: bool
+    packed: bool
     splits: int
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
-        linear, columns = bool(config["linear"]), bool(config["columns"])
-        return cls(workload, target.isa, config["rows"], config["vectors"], linear, columns, config["splits"])
+        linear, columns, packed = (bool(config[name]) for name in ("linear", "columns", "packed"))
+        return cls(workload, target.isa, config["rows"], config["vectors"], linear, columns, packed, config["splits"])
 
     # -- the workload ---------------------------------------------------------------------------------------------------------
 
@@ -90,15 +93,35 @@ class Plan:
     @cached_property
     def source(self) -> Source:
         """Where the taps are."""
-        return Source(self.workload, self.isa.lanes)
+        if self.workload["strides"] != (1, 1):
+            return PhasedSource(self.workload, self.isa.lanes)
+        if self.packed:
+            return PackedSource(self.workload, self.isa.lanes, self.tiles)
+        return DirectSource(self.workload, self.isa.lanes)
+
+    @cached_property
+    def fetched(self) -> list[int]:
+        """Elements, from a tile's origin in a channel on, of the cache lines that the tile before has not read."""
+        taps = self.source.tap_offsets
+        tiles, last = self.tiles, max(taps)
+        if self.linear:
+            return list(range(last, last + tiles.span, LINE_FLOATS))
+        rows = range(1 if tiles.line_tiles == 1 else -1, tiles.rows + 1)
+        return [row * self.source.pitch + along for row in rows for along in range(0, tiles.span + 1, LINE_FLOATS)]
 
     # -- the cut --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def line_pitch(self) -> int:
+        """Positions from a row to the next, where a plane is one line."""
+        whole = PhasedSource if self.workload["strides"] != (1, 1) else DirectSource
+        return whole(self.workload, self.isa.lanes).pitch
 
     @cached_property
     def tiles(self) -> PlanarTiles:
         """The register tiles of a plane."""
         height, width = self.workload.output.shape[2:]
-        return PlanarTiles(height, width, self.source.pitch, self.isa.lanes, self.rows, self.vectors, self.linear)
+        return PlanarTiles(height, width, self.line_pitch, self.isa.lanes, self.rows, self.vectors, self.linear)
 
     @cached_property
     def scheme(self) -> UnitScheme:
@@ -159,31 +182,31 @@ class Plan:
         """Whether a plane may be one line: all that is read and written by positions has the same pitch."""
         width = self.workload.output.shape[3]
         pitches = PlanarOperands(self.workload, EXTRAS).residual_pitches(width)
-        return pitches | {self.output_layout.pitch(width)} == {self.source.pitch}
+        return pitches | {self.output_layout.pitch(width)} == {self.line_pitch}
 
 
 def candidates(workload: Workload, target: Target) -> Iterator[Plan]:
     """Plans worth a look."""
     isa = target.isa
-    first = Plan(workload, isa, 1, 1, False, False, 1)
+    first = Plan(workload, isa, 1, 1, False, False, False, 1)
     height = workload.output.shape[2]
     most = max(1, (isa.registers - 2) // first.share)
     columns = (False,) if first.by_quads else (False, True)
     if first.positions_share_a_line:
-        flat = Plan(workload, isa, 1, 1, True, False, 1)
+        flat = Plan(workload, isa, 1, 1, True, False, False, 1)
         for vectors in range(1, min(most, flat.tiles.vectors_per_line) + 1):
-            yield Plan(workload, isa, 1, vectors, True, False, 1)
+            yield Plan(workload, isa, 1, vectors, True, False, False, 1)
     for rows in range(1, min(most, height) + 1):
         for vectors in range(1, min(most // rows, first.tiles.vectors_per_line) + 1):
             for apart in columns:
                 if rows > 1 or not apart:
-                    yield Plan(workload, isa, rows, vectors, False, apart, 1)
+                    yield Plan(workload, isa, rows, vectors, False, apart, False, 1)
 
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The cheapest plan by the estimate; groups are cut where tiles are too few for the cores."""
     fitting = [plan for plan in candidates(workload, target) if plan.fits]
-    best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, 1)], key=Plan.cycles)
+    best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, False, 1)], key=Plan.cycles)
     splits = 1
     while best.tiles.count * best.source.shape[0] * splits < 4 * target.cores and splits * 2 <= min(MOST_SPLITS, best.groups):
         splits *= 2
@@ -192,5 +215,6 @@ def default_config(workload: Workload, target: Target) -> Config:
         "vectors": best.vectors,
         "linear": int(best.linear),
         "columns": int(best.columns),
+        "packed": int(best.packed),
         "splits": splits,
     }

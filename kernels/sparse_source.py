@@ -1,12 +1,17 @@
-"""Where a sparse convolution finds its taps: in its input's planar rows, or, with strides, in phases of them.
+"""Where a sparse convolution finds its taps: in its input's planar rows, in a packed copy of a tile's window, or in phases.
 
-With a stride of two the taps of neighbouring outputs are not neighbours. So the input is first parted into phases, ``phase[r][i] =
-input[2 * i + r]`` in both directions, in which they are: then a strided convolution is one without strides whose taps lie in
-several planes. That costs one pass over the input, which every group of filters shares.
+*Packed*: a register tile visits every channel many times in an order that no prefetcher guesses. A copy of what it needs, one
+channel's window behind the other, takes few pages and whole cache lines, and puts the centre of every kernel at a multiple of a
+vector.
+
+*Phased*: with a stride of two the taps of neighbouring outputs are not neighbours. So the input is first parted into phases,
+``phase[r][i] = input[2 * i + r]`` in both directions, in which they are: then a strided convolution is one without strides whose
+taps lie in several planes. That costs one pass over the input, which every group of filters shares.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +19,7 @@ from itertools import product
 
 from tapdot.kernels.emit import Value, load, loop, store, when
 from tapdot.kernels.layout import Halo, Layout, round_up
+from tapdot.kernels.planar_tiles import PlanarTiles
 from tapdot.kernels.tvm_adapter import Buffer, T
 from tapdot.kernels.workload import Workload
 
@@ -69,7 +75,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(ABC):
     """The taps of a workload of ``SparseConv``, in elements of one float buffer."""
 
     workload: Workload
@@ -77,38 +83,125 @@ class Source:
 
     @property
     def layout(self) -> Layout:
+        """Of the input."""
         return self.workload.inputs[0].layout or Layout()  # type: ignore[union-attr]
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Of the input."""
         return self.workload.inputs[0].shape  # type: ignore[union-attr]
 
     @cached_property
     def axes(self) -> tuple[Axis, Axis]:
         """Rows and columns."""
-        kernel, strides, pads, outputs = (
-            self.workload["kernel_shape"],
-            self.workload["strides"],
-            self.workload["pads"],
-            self.workload.output.shape[2:],
-        )
+        kernel, strides, pads = self.workload["kernel_shape"], self.workload["strides"], self.workload["pads"]
+        outputs = self.workload.output.shape[2:]
         rows, columns = (Axis(kernel[axis], strides[axis], pads[axis], outputs[axis]) for axis in (0, 1))
         return rows, columns
 
     @property
-    def phased(self) -> bool:
-        """Whether the input is parted into phases first."""
-        return self.workload["strides"] != (1, 1)
+    @abstractmethod
+    def pitch(self) -> int:
+        """Elements from a row to the next."""
+
+    @property
+    @abstractmethod
+    def plane(self) -> int:
+        """Elements from one channel to the next."""
+
+    @cached_property
+    def tap_offsets(self) -> tuple[int, ...]:
+        """Of every tap, row by row, from a tile's origin on."""
+        rows, columns = self.axes
+        return tuple(row * self.pitch + column for (_, row), (_, column) in product(rows.places, columns.places))
+
+    @property
+    def scratch(self) -> int:
+        """Elements of the copy that is read in place of the input; 0 where there is none."""
+        return 0
+
+    @abstractmethod
+    def origin(self, n: Value, line: Value, position: Value) -> Value:
+        """Where the output at a position of a line of image ``n``, the first of a tile, looks for a tap whose offset is 0."""
+
+
+@dataclass(frozen=True)
+class DirectSource(Source):
+    """The input itself."""
+
+    @property
+    def pitch(self) -> int:
+        return self.layout.pitch(self.shape[3])
+
+    @property
+    def plane(self) -> int:
+        return self.layout.plane(*self.shape[2:])
+
+    def origin(self, n: Value, line: Value, position: Value) -> Value:
+        return self.layout.offset(self.shape, n, 0, line, position)
+
+
+@dataclass(frozen=True)
+class PackedSource(Source):
+    """A copy of the window of one tile."""
+
+    tiles: PlanarTiles
 
     @cached_property
     def pitch(self) -> int:
-        """Elements from a row to the next: those of phases are free to choose, and as wide as the output's where that fits."""
-        if not self.phased:
-            return self.layout.pitch(self.shape[3])
-        width = self.workload.output.shape[3]
-        output = (self.workload.output.layout or Layout()).pitch(width)
-        needed = self.axes[1].most
-        return output if output >= needed else needed
+        if self.tiles.linear:
+            return self.tiles.pitch
+        return round_up(self.tiles.span + self.axes[1].kernel - 1, self.lanes)
+
+    @property
+    def _runs(self) -> tuple[int, int]:
+        """Runs that are copied of a channel, and elements of each."""
+        rows, columns = self.axes
+        if self.tiles.linear:
+            return 1, self.tiles.span + max(self.tap_offsets) - min(self.tap_offsets)
+        return self.tiles.rows + rows.kernel - 1, self.tiles.span + columns.kernel - 1
+
+    @property
+    def _lead(self) -> int:
+        """Elements before a window, so that the tap in the middle lies at a multiple of a vector."""
+        middle = self.tap_offsets[len(self.tap_offsets) // 2]
+        return (min(self.tap_offsets) - middle) % self.lanes
+
+    @property
+    def plane(self) -> int:
+        runs, length = self._runs
+        return round_up(self._lead + (runs - 1) * self.pitch + round_up(length, self.lanes), self.lanes)
+
+    @property
+    def scratch(self) -> int:
+        return self.plane * self.shape[1]
+
+    def origin(self, n: Value, line: Value, position: Value) -> Value:
+        return self._lead - min(self.tap_offsets)
+
+    def emit_window(self, x: Buffer, scratch: Buffer, n: Value, line: Value, position: Value) -> None:
+        """Copies the window of the tile that starts there."""
+        (top, left), (runs, length), lanes = self.workload["pads"][:2], self._runs, self.lanes
+        pieces = -(-length // lanes)
+        plane, pitch = self.layout.plane(*self.shape[2:]), self.layout.pitch(self.shape[3])
+        first = T.Bind(self.layout.offset(self.shape, n, 0, line, position) - top * pitch - left)
+        with loop(self.shape[1]) as channel:
+            source, into = T.Bind(first + channel * plane), T.Bind(self._lead + channel * self.plane)
+            with loop(runs) as run:
+                for piece in range(pieces):
+                    at = max(0, min(piece * lanes, length - lanes))
+                    store(scratch, into + run * self.pitch + at, load(x, source + run * pitch + at, lanes), lanes)
+
+
+@dataclass(frozen=True)
+class PhasedSource(Source):
+    """The phases of one image."""
+
+    @cached_property
+    def pitch(self) -> int:
+        """As wide as the output's where that is enough."""
+        output = (self.workload.output.layout or Layout()).pitch(self.workload.output.shape[3])
+        return max(output, self.axes[1].most)
 
     @property
     def phase_plane(self) -> int:
@@ -117,33 +210,24 @@ class Source:
 
     @property
     def plane(self) -> int:
-        """Elements from one channel to the next."""
-        if not self.phased:
-            return self.layout.plane(*self.shape[2:])
         return len(self.axes[0].phases) * len(self.axes[1].phases) * self.phase_plane
 
     @property
     def scratch(self) -> int:
-        """Elements that the phases of one image take; 0 where there are none."""
-        return self.plane * self.shape[1] if self.phased else 0
+        return self.plane * self.shape[1]
 
     @cached_property
     def tap_offsets(self) -> tuple[int, ...]:
-        """Of every tap, row by row, from a tile's origin on."""
         rows, columns = self.axes
         found = []
         for (row_phase, row), (column_phase, column) in product(rows.places, columns.places):
-            if not self.phased:
-                found.append(row * self.pitch + column)
-                continue
             phase = rows.phases.index(row_phase) * len(columns.phases) + columns.phases.index(column_phase)
             inside = (row - rows.first(row_phase)) * self.pitch + column - columns.first(column_phase)
             found.append(phase * self.phase_plane + inside)
         return tuple(found)
 
-    def origin(self, n: Value, y: Value, x: Value) -> Value:
-        """Where output (y, x) of image ``n`` looks for a tap whose offset is 0."""
-        return y * self.pitch + x if self.phased else self.layout.offset(self.shape, n, 0, y, x)
+    def origin(self, n: Value, line: Value, position: Value) -> Value:
+        return line * self.pitch + position
 
     def emit_phases(self, x: Buffer, scratch: Buffer, n: Value, parallel: bool) -> None:
         """Parts image ``n`` into its phases."""

@@ -220,3 +220,15 @@ class UnitLayout:
             for place, tap in enumerate(piece.taps):
                 weight[kernels, :, tap] = by_tap[first_tap + place]
         return index, weight
+
+
+def not_empty(array: np.ndarray) -> np.ndarray:
+    """The array, or one zero: arguments of a kernel have elements."""
+    return array if array.size else np.zeros(1, array.dtype)
+
+
+def group_cuts(stored: FKW, parts: int) -> np.ndarray:
+    """``[parts + 1]``: the groups in visiting order cut so that each part has about as much work as the others."""
+    work = np.concatenate([[0], np.cumsum(np.diff(stored.offset.astype(np.int64)) + 1)])
+    cuts = np.searchsorted(work, work[-1] * np.arange(parts + 1) / parts)
+    return cuts.astype(np.int32)

@@ -11,16 +11,16 @@
     pruner.apply_masks()                                            # from here on what was removed stays zero
     ...                                                             # the same loop again: masked retraining
 
-PatDNN (ASPLOS 2020, eq. 3 to 6) minimises the loss ``f(W)`` over weights whose kernels follow patterns (the set ``S``) and of which
-only so many kernels are left (the set ``S'``), with two auxiliary variables a layer and their duals::
+PatDNN (ASPLOS 2020, eq. 3 to 6) minimises the loss ``f(W)`` over weights whose kernels follow patterns (the set ``S``) and of
+which only so many kernels are left (the set ``S'``), with two auxiliary variables a layer and their duals::
 
     minimize   f(W) + rho/2 ||W - Z + U||^2 + rho/2 ||W - Y + V||^2       by gradient descent over an epoch, then
     Z = projection of W + U onto S          U = U + W - Z
     Y = projection of W + V onto S'         V = V + W - Y
 
 ``rho`` grows by a factor an epoch, which draws the weights to the sets; scaled duals shrink with it, so that what they stand for
-(``rho U``) does not change. Layers of quads have ``Y`` and ``V`` alone. The distances ``||W - Z|| / ||W||`` and ``||W - Y|| / ||W||``
-say how far a layer still is from what it will be.
+(``rho U``) does not change. Layers of quads have ``Y`` and ``V`` alone. The distances ``||W - Z|| / ||W||`` and
+``||W - Y|| / ||W||`` say how far a layer still is from what it will be.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Distance:
 class Pruner:
     """See the module. ``module`` is any torch module with ``Conv2d`` and ``Linear`` layers, or a graph's ``to_torch()``.
 
-    The options are those of :class:`tapdot.passes.sparsity_plan.Pruning`; layers have the names of ``module.named_modules()``, for
-    a graph those of its nodes. The module keeps its parameters, and their names; masks act by a hook before each forward pass.
+    The options are those of :class:`tapdot.passes.sparsity_plan.Pruning`; layers have the names of ``module.named_modules()``,
+    for a graph those of its nodes. The module keeps its parameters and their names; masks act by a hook before each forward.
 
     Raises TapdotError for rates that cannot be met, options out of range, and a module in which there is nothing to prune.
     """
@@ -192,7 +192,7 @@ class Pruner:
                 nearest = np.where(mask, moved, np.float32(0))
                 self._variables[f"{auxiliary} {layer.name}"] = nearest
                 self._variables[f"{dual} {layer.name}"] = u + weight - nearest
-                norm = max(float(np.linalg.norm(weight)), np.finfo(np.float32).tiny)
+                norm = max(float(np.linalg.norm(weight)), 1e-30)
                 found.append(float(np.linalg.norm(weight - nearest)) / norm)
             distances[layer.name] = Distance(found[0] if len(found) > 1 else None, found[-1])
         self._aim()

@@ -25,7 +25,7 @@ from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.kernels.fkw import Structure
 from tapdot.kernels.patterns import picture
 from tapdot.passes.fuse import FUSED
-from tapdot.passes.sparse_structure import MOST_PATTERNS, TOLERANCE, UNPRUNED, find_structure
+from tapdot.passes.sparse_structure import MOST_PATTERNS, REDUNDANCY, UNPRUNED, find_structure
 
 SPARSE_FORMS = {"FusedConv": "SparseConv", "QConv": "QSparseConv", "FusedGemm": "SparseGemm", "QGemm": "QSparseGemm"}
 """Operators whose weights may be stored as FKW arrays, and the operators that read them so."""
@@ -40,7 +40,7 @@ def weight_by_filters(graph: Graph, node: Node) -> NDArray[Any]:
     return array.T if node.op in PRODUCTS else array
 
 
-def structure_of(graph: Graph, node: Node, tolerance: float = TOLERANCE, most_patterns: int = MOST_PATTERNS) -> Structure | str:
+def structure_of(graph: Graph, node: Node, redundancy: float = REDUNDANCY, most_patterns: int = MOST_PATTERNS) -> Structure | str:
     """What is pruned of a node's weight, or why nothing can be used; see the module for the criteria."""
     if node.inputs[1] not in graph.constants:
         return "its weights are computed, not stored"  # (1)
@@ -54,14 +54,14 @@ def structure_of(graph: Graph, node: Node, tolerance: float = TOLERANCE, most_pa
             return f"the convolution has {len(attributes['dilations'])} spatial axes"
         if set(attributes["dilations"]) != {1}:
             return "the convolution is dilated"
-    return find_structure(weight_by_filters(graph, node), tolerance, most_patterns)
+    return find_structure(weight_by_filters(graph, node), redundancy, most_patterns)
 
 
 @dataclass(frozen=True)
 class AdoptSparsity(Pass):
     """See the module."""
 
-    tolerance: float = TOLERANCE
+    redundancy: float = REDUNDANCY
     """By how much more weights a share may make a layer store, as a share of those that are not zero."""
     most_patterns: int = MOST_PATTERNS
     """Patterns a layer may use."""
@@ -87,13 +87,13 @@ class AdoptSparsity(Pass):
 
     def find(self, graph: Graph) -> Found:
         """What every convolution and matrix product of a fused or integer graph has. Raises TapdotError for wrong options."""
-        if not 1 <= self.most_patterns <= MOST_PATTERNS or not 0 <= self.tolerance < 1:
+        if not 1 <= self.most_patterns <= MOST_PATTERNS or not 0 <= self.redundancy < 1:
             raise TapdotError(
-                f"Expected adopt_sparsity.most_patterns of 1 to {MOST_PATTERNS} and a tolerance of 0 to 1, found "
-                f"{self.most_patterns} and {self.tolerance:g}."
+                f"Expected adopt_sparsity.most_patterns of 1 to {MOST_PATTERNS} and a redundancy of 0 to 1, found "
+                f"{self.most_patterns} and {self.redundancy:g}."
             )
         return {
-            node.name: structure_of(graph, node, self.tolerance, self.most_patterns)
+            node.name: structure_of(graph, node, self.redundancy, self.most_patterns)
             for node in graph.nodes
             if node.op in SPARSE_FORMS
         }

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import networkx
 
-from tapdot.compiler.errors import ModelError
 from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.compiler.types import TensorType
-from tapdot.compiler.workloads import VIEWS, computes_nothing, workload_of
+from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.family import ROW_MAJOR, Port, Ports
 from tapdot.kernels.layout import CODES, Halo, Layout
-from tapdot.kernels.registry import NoFamilyError, select
 from tapdot.kernels.target import Target
+from tapdot.passes.sides import PLANES, choose_sides, ports_of
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,12 @@ class AssignLayouts(Pass):
        blocks and there is one image, so that the memory planner can place them in the result's buffer.
     3. A view (``Reshape`` and its kin) reads and makes row-major tensors.
     4. A buffer that holds the row-major tensor byte for byte counts as row-major.
-    5. Codes in channel blocks that some kernel reads as such are stored with the sign the target's dot products want; what is
-       row-major is stored as it is.
+    5. Codes in channel blocks that some kernel reads as such, and codes in planar rows for a kernel that reads nothing else, are
+       stored with the sign the target's dot products want; what is row-major is stored as it is.
     6. The halo of codes holds the code of a real zero, as the readers of that halo say it (their ``zero_point``).
+    7. A kernel that takes channel blocks or planar rows, but all operands alike, is on the side where least is copied
+       (``passes.sides``).
+    8. A kernel that reads behind the end of an operand is never given the caller's tensor, behind which there may be nothing.
     """
 
     target: Target
@@ -69,44 +71,49 @@ class _Chooser:
         self.aligned: set[str] = set()
         for node in graph.nodes:
             self.ports[node.name] = self._ports(node)
+        self._settle()
+        self.callers = frozenset((*graph.inputs, *graph.outputs))
 
     def _ports(self, node: Node) -> Ports:
-        if node.op in VIEWS or computes_nothing(self.graph, node):
-            return Ports(tuple(ROW_MAJOR for _ in node.inputs), tuple(ROW_MAJOR for _ in node.outputs))
-        if is_channel_concat(self.graph, node) and (block := self._shared_block(node)):
-            self.joined.union(*node.inputs, node.output)
+        """What a node reads and writes; a concatenation by slices (2) in blocks or in planes."""
+        ports = ports_of(self.graph, node, self.target)
+        if is_channel_concat(self.graph, node) and (blocks := self._shared_blocks(node, ports)):
             self.aligned.add(node.name)
-            port = Port((block,))
-            return Ports(tuple(port for _ in node.inputs), (port,))
-        return self._kernel_ports(node)
+            port = Port(blocks)
+            return Ports(tuple(port for _ in node.inputs), (port,), uniform=len(blocks) > 1)
+        return ports
 
-    def _kernel_ports(self, node: Node) -> Ports:
-        """What the kernel that serves a node reads and writes. Raises ModelError where none does."""
-        workload = workload_of(self.graph, node, layouts=False)
-        try:
-            family = select(workload, self.target)
-        except NoFamilyError as error:
-            kinds = ", ".join(str(self.graph.type(name)) for name in node.inputs if name)
-            raise ModelError(
-                f"No kernel serves the {node.op} node {node.name!r} with operands {kinds} on target {self.target.name}. "
-                "Replace the operator in the model, or report it with the model's graph as `tapdot inspect` prints it."
-            ) from error
-        return family.ports(workload, self.target)
+    def _settle(self) -> None:
+        """Nodes that could be on either side get one (7); branches of concatenations on the same side are joined (2)."""
+        if any(ports.uniform for ports in self.ports.values()):
+            sides = choose_sides(self.graph, self.ports, lambda kind: float(kind.bytes))
+            for name, ports in self.ports.items():
+                if ports.uniform:
+                    self.ports[name] = ports.in_block(1 if sides[name] == PLANES else _block_of(ports))
+        for node in self.graph.nodes:
+            if node.name not in self.aligned:
+                continue
+            (block,) = self.ports[node.name].outputs[0].blocks[:1]
+            if all(block in self._offer(name).blocks for name in node.inputs):
+                self.joined.union(*node.inputs, node.output)
+            else:
+                self.aligned.discard(node.name)
+                own = ports_of(self.graph, node, self.target)
+                self.ports[node.name] = own.in_block(block) if own.uniform else own
 
-    def _shared_block(self, node: Node) -> int | None:
-        """The channel block in which all branches of a concatenation can lie side by side (2).
+    def _shared_blocks(self, node: Node, ports: Ports) -> tuple[int, ...]:
+        """The channel blocks in which all branches of a concatenation can lie side by side (2).
 
-        It is one that the kernel copies in as well, for branches that turn out to be no slices: one given twice, or read by two.
+        They are such as the kernel copies in as well, for branches that turn out to be no slices: given twice, or read by two.
         """
         channels = [self.graph.type(name).shape[1] for name in node.inputs[:-1]]
         offers = [self._offer(name).blocks for name in node.inputs]
-        if not all(offers):
-            return None
-        offers.append(self._kernel_ports(node).outputs[0].blocks)
-        for block in offers[0]:
-            if block > 1 and all(block in blocks for blocks in offers) and all(count % block == 0 for count in channels):
-                return block
-        return None
+        offers.append(ports.outputs[0].blocks)
+        return tuple(
+            block
+            for block in offers[0]
+            if all(block in blocks for blocks in offers) and all(count % block == 0 for count in channels)
+        )
 
     def choose(self) -> Mapping[str, Layout | None]:
         """The layout of every value; None is row-major."""
@@ -141,18 +148,52 @@ class _Chooser:
             for reader in takers:
                 if reader.border == border or not reader.port.halo:
                     halo = halo.union(reader.port.halo)
-        return self.physical(values[0], block, halo, border, bool(takers))
+        is_shifted = bool(takers) if block > 1 else any(reader.offset is not None for reader in takers)  # (5)
+        return self.physical(values[0], block, halo, border, is_shifted)
 
-    def physical(self, value: str, block: int, halo: Halo, border: int, read_in_blocks: bool = True) -> Layout | None:
+    def physical(self, value: str, block: int, halo: Halo, border: int, is_shifted: bool) -> Layout | None:
         """The layout of a value; ``border`` is the code of its halo. None where that is row-major."""
         kind = self.graph.type(value)
-        offset = 0
-        if kind.dtype in CODES and block > 1 and read_in_blocks:
-            offset = offset_to(kind.dtype, self.target.isa.stores_signed)  # (5)
+        offset = offset_to(kind.dtype, self.target.isa.stores_signed) if kind.dtype in CODES and is_shifted else 0
         if kind.dtype not in CODES or (block == 1 and not halo):
             border = 0
         layout = Layout(block, halo, border + offset, offset)
         return None if layout == Layout() else layout
+
+    def wanted(self, value: str, layout: Layout | None, reader: Reader) -> Layout | None:
+        """The layout of a copy for a reader that cannot take a value as it lies: one that serves all such readers, if it can."""
+        if not reader.port.blocks:
+            return None
+        block, kind = reader.port.blocks[0], self.graph.type(value)
+        others = [
+            other
+            for other in self.readers(value)
+            if other.takes(block) and not other.accepts(layout, kind, self.is_callers(value))
+        ]
+        borders = [other.border for other in (reader, *others) if other.port.halo]
+        border = reader.border if reader.port.halo or not borders else Counter(borders).most_common(1)[0][0]
+        halo = reader.port.halo
+        for other in others:
+            if other.border == border or not other.port.halo:
+                halo = halo.union(other.port.halo)
+        is_shifted = block > 1 or any(other.offset is not None for other in (reader, *others))
+        return self.physical(value, block, halo, border, is_shifted)
+
+    def is_callers(self, value: str) -> bool:
+        """Whether a value, or one that is a view of it or that it is a view of, is a tensor of the caller."""
+        return bool(self.callers.intersection(self._views_of(value)))
+
+    def _views_of(self, value: str) -> set[str]:
+        """The values that may share the buffer of one: those that views connect with it."""
+        found, open_ = {value}, [value]
+        while open_:
+            name = open_.pop()
+            producer = self.graph.producer(name)
+            near = [reader.output for reader in self.graph.consumers[name] if reader.op in VIEWS and reader.inputs[0] == name]
+            near += [producer.inputs[0]] if producer is not None and producer.op in VIEWS else []
+            open_ += [other for other in near if other not in found]
+            found.update(near)
+        return found
 
     def _code_of_zero(self, value: str) -> int:
         quant = self.graph.type(value).quant
@@ -172,11 +213,14 @@ class _Chooser:
     def reading(self, node: Node, value: str) -> list[Reader]:
         """The operands of a node that a value fills."""
         ports = self.ports[node.name].inputs
-        return [
-            Reader(ports[index] or ROW_MAJOR, border_code(node))
-            for index, name in enumerate(node.inputs)
-            if name == value and index < len(ports)
-        ]
+        return [self.reader(node, index) for index, name in enumerate(node.inputs) if name == value and index < len(ports)]
+
+    def reader(self, node: Node, index: int) -> Reader:
+        """One operand of a node."""
+        port, kind = self.ports[node.name].inputs[index] or ROW_MAJOR, self.graph.type(node.inputs[index])
+        only_planes = port.blocks[:1] == (1,) and not self.ports[node.name].uniform
+        offset = offset_to(kind.dtype, self.target.isa.stores_signed) if only_planes and kind.dtype in CODES else None
+        return Reader(port, border_code(node), offset)
 
 
 @dataclass(frozen=True)
@@ -185,13 +229,19 @@ class Reader:
 
     port: Port
     border: int = 0
+    offset: int | None = None
+    """The offset with which it wants codes in planar rows; None: it takes any."""
 
     def takes(self, block: int) -> bool:
         """Whether it reads that channel block; in planar rows without a halo, row-major tensors are found too."""
         return block in self.port.blocks
 
-    def accepts(self, layout: Layout | None, kind: TensorType) -> bool:
-        """Whether an operand that lies so can be read as it is."""
+    def accepts(self, layout: Layout | None, kind: TensorType, callers: bool = False) -> bool:
+        """Whether an operand that lies so can be read as it is; ``callers``: it is a tensor of the caller."""
+        if callers and self.port.behind:
+            return False  # (8)
+        if self.offset is not None and (layout or Layout()).code_offset != self.offset:
+            return False  # (5)
         if layout is None:
             return not self.port.blocks or (1 in self.port.blocks and not self.port.halo)
         if not self.port.blocks:
@@ -199,6 +249,11 @@ class Reader:
         if layout.channel_block not in self.port.blocks or not layout.halo.covers(self.port.halo):
             return False
         return not self.port.halo or layout.zero == self.border + layout.code_offset  # (6)
+
+
+def _block_of(ports: Ports) -> int:
+    """The channel block of a node that takes blocks or planes."""
+    return next(block for port in (*ports.outputs, *ports.inputs) if port is not None for block in port.blocks if block > 1)
 
 
 def border_code(node: Node) -> int:
@@ -254,10 +309,9 @@ def _insert_copies(graph: Graph, chooser: _Chooser, layouts: Mapping[str, Layout
                 continue
             if node.name in chooser.aligned:
                 continue  # (2): branches share the result's layout by construction
-            reader = Reader(port, border_code(node))
-            if not reader.accepts(layouts[value], graph.type(value)):
-                wanted = chooser.physical(value, port.blocks[0], port.halo, reader.border) if port.blocks else None
-                inputs[index] = copy(value, wanted, node.name)
+            reader = chooser.reader(node, index)
+            if not reader.accepts(layouts[value], graph.type(value), chooser.is_callers(value)):
+                inputs[index] = copy(value, chooser.wanted(value, layouts[value], reader), node.name)
         nodes.append(Node(node.op, tuple(inputs), node.outputs, node.attributes, node.name))
 
     outputs: list[str] = []

@@ -16,8 +16,8 @@ FusedConv becomes SparseConv, QConv QSparseConv, FusedGemm SparseGemm and QGemm 
   3. a sparse kernel serves it on the target,
   4. it costs less than the dense kernel, the copies between planar rows and channel blocks counted (``passes.sparse_choice``).
 
-``choice=sparse`` leaves out (4) and takes kernels that are not tuned for (3); ``choice=dense`` compresses nothing. The filters are in
-their own order, which ``passes.reorder_filters`` then changes. :func:`decompressed` is the exact inverse.
+``choice=sparse`` leaves out (4) and takes kernels that are not tuned for (3); ``choice=dense`` compresses nothing. The filters
+are in their own order, which ``passes.reorder_filters`` then changes. :func:`decompressed` is the exact inverse.
 """
 
 from __future__ import annotations

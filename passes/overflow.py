@@ -9,7 +9,7 @@ with ``lowest = min(low - z, 0)``, ``highest = max(high - z, 0)``: the border co
 
 Kernels add the products of stored codes, of either sign, to ``b - z' * sum(w)`` where z' is the stored zero point. In any order,
 a partial sum is ``b`` plus ``x - z`` times the weights that were added, less z' times the others; either factor is at most 255.
-So ``abs(b) + 255 * sum(abs(w))`` bounds what is on the way, which may not wrap: compilers take signed sums that do for impossible.
+So ``abs(b) + 255 * sum(abs(w))`` bounds what is on the way. That may not wrap: compilers take signed sums that do for impossible.
 """
 
 from __future__ import annotations

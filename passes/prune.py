@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,8 @@ def prune(
     """Prunes a graph, before any pass (batch norms still there, if it has any).
 
     ``data`` (anything ``compiler.data`` opens, with labels) is what it is trained on. Without data the weights are projected and
-    nothing is trained. ``folder`` gets the log, a checkpoint after every epoch, and plots; with ``resume`` the run found there goes
-    on, and ends as if it had never stopped.
+    nothing is trained. ``folder`` gets the log, a checkpoint after every epoch, and plots; with ``resume`` the run found there
+    goes on, and ends as if it had never stopped.
 
     Raises TapdotError for options that cannot be met or do not fit a checkpoint, InputError for data that does not fit, and
     TrainingStoppedError where the loss is not finite.
@@ -80,7 +81,8 @@ def prune(
     training.check()
     plan = graph_plan(graph, pruning)
     if data is None:
-        return Pruned(prune_by_projection(graph, pruning), plan, notes=("Nothing was trained: there was no data.",))
+        notes = (*_idle(plan, pruning), "Nothing was trained: there was no data.")
+        return Pruned(prune_by_projection(graph, pruning), plan, notes=notes)
     samples = training_data(graph, data)
     held = None if validation is None else training_data(graph, validation)
     module, size, notes = _trainable(graph, min(training.batch, len(samples.labels)))
@@ -101,7 +103,7 @@ def prune(
         before,
         evaluate(module, measured, size),
         held is not None,
-        (*notes, *more),
+        (*_idle(plan, pruning), *notes, *more),
     )
 
 
@@ -110,7 +112,14 @@ def finish(folder: Path) -> None:
     Journal(folder, "", {}).finish()
 
 
-def _options(pruning: Pruning) -> dict[str, object]:
+def _idle(plan: Plan, pruning: Pruning) -> tuple[str, ...]:
+    """Says where a rate that was asked for is the rate of nothing."""
+    if pruning.quad_rate != 1 and not any(layer.by_quads for layer in plan.layers):
+        return (f"The quad rate {pruning.quad_rate:g} is that of no layer: no 1x1 or fully connected layer is pruned.",)
+    return ()
+
+
+def _options(pruning: Pruning) -> dict[str, Any]:
     return {name: getattr(pruning, name) for name in Pruning.__dataclass_fields__}
 
 
@@ -143,7 +152,6 @@ def _begin(trainer: Trainer, journal: Journal | None, resume: bool) -> list[Epoc
         return []
     if not resume:
         journal.begin()
-        journal.write(trainer.state(), [])
         return []
     checkpoint = journal.read()
     trainer.load_state(checkpoint.state)
@@ -162,11 +170,7 @@ def _run(
             scale = trainer.scale * RESTART
             trainer.load_state(good)
             if not restarts:
-                kept = f"The state before it is kept in {journal.folder}; go on" if journal else "Go on"
-                option = f" (--resume {journal.folder} --learning-rate ...)" if journal else ""
-                raise TrainingStoppedError(
-                    f"{error}. {kept} with smaller learning rates{option}, or allow restarts (--restarts 3).", last_good()
-                ) from error
+                raise TrainingStoppedError(f"{error}. {_advice(journal, bool(records))}", last_good()) from error
             restarts -= 1
             trainer.scale = scale
             notes.append(f"{error}; the epoch was begun again with learning rates {scale:.2g} times as large.")
@@ -176,6 +180,16 @@ def _run(
         if journal is not None:
             journal.write(good, records)
     return records, tuple(notes)
+
+
+def _advice(journal: Journal | None, begun: bool) -> str:
+    """What to do about a loss that is not finite."""
+    if journal is None or not begun:
+        return "Start again with smaller learning rates (--learning-rate), or allow restarts (--restarts 3)."
+    return (
+        f"The state after the epoch before is kept in {journal.folder}: go on from there with smaller learning rates (--resume "
+        f"{journal.folder} --learning-rate ...), or allow restarts (--restarts 3)."
+    )
 
 
 def equal_epochs(training: Training) -> Training:

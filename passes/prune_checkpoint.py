@@ -68,7 +68,11 @@ class Journal:
         """Replaces the checkpoint and the log; TapdotError where the disk refuses, and then both are as they were."""
         log = "".join(json.dumps(record.json(), allow_nan=False) + "\n" for record in records)
         facts = {"version": VERSION, "model": self.digest, "settings": self.settings}
-        arrays = {"facts": np.array(json.dumps(facts)), "log": np.array(log), **{f"state {name}": state[name] for name in state}}
+        arrays: dict[str, Any] = {
+            "facts": np.array(json.dumps(facts)),
+            "log": np.array(log),
+            **{f"state {name}": state[name] for name in state},
+        }
         with replacing(self.folder / CHECKPOINT) as file:
             np.savez(file, **arrays)
         write_text(self.folder / LOG, log)
@@ -101,8 +105,8 @@ class Journal:
         if different:
             name = different[0]
             raise TapdotError(
-                f"The run in {self.folder} was started with {name}={stored.get(name)}, and now it is {self.settings[name]}; go on "
-                "with the same options (only learning rates may change), or start a new run."
+                f"The run in {self.folder} was started with {name}={stored.get(name)}, and now it is {self.settings[name]}; go "
+                "on with the same options (only learning rates may change), or start a new run."
             )
 
     def finish(self) -> None:

@@ -66,8 +66,5 @@ class PruneConnectivity(Pass):
         notes.add(f"Kept {kept:,} of {total:,} kernels and quads of {len(layers)} layers, in groups of {self.share} filters.")
         return masked(
             graph,
-            {
-                layer.weight: connectivity_mask(layer, graph.constants[layer.weight], counts[layer.name])
-                for layer in layers
-            },
+            {layer.weight: connectivity_mask(layer, graph.constants[layer.weight], counts[layer.name]) for layer in layers},
         )

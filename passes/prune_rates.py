@@ -64,7 +64,8 @@ def check_rates(rates: Rates, layers: Sequence[SparseLayer]) -> None:
     for layer in layers:
         if layer.name in rates.layers:
             _check(rates.layers[layer.name], [layer], f"of layer {layer.name!r}")
-    for by_quads, rate, what in ((False, rates.rate, "of the 3x3 layers"), (True, rates.quad_rate, "of 1x1 and fully connected layers")):
+    kinds = ((False, rates.rate, "of the 3x3 layers"), (True, rates.quad_rate, "of 1x1 and fully connected layers"))
+    for by_quads, rate, what in kinds:
         chosen = [layer for layer in layers if layer.by_quads is by_quads and layer.name not in rates.layers]
         if chosen:
             _check(rate, chosen, what)
@@ -80,20 +81,19 @@ def _check(rate: float, layers: Sequence[SparseLayer], what: str) -> None:
         raise TapdotError(f"Expected a rate {what} of at least {least:g}, found {rate:g}{why}.")
     if not rate <= most:
         raise TapdotError(
-            f"The rate {rate:g} {what} cannot be met: with one {'quad' if layers[0].by_quads else 'kernel'} left in every layer and "
-            f"share group size {max(layer.share for layer in layers)} it is {most:.4g}. Choose a smaller rate or share."
+            f"The rate {rate:g} {what} cannot be met: with one {'quad' if layers[0].by_quads else 'kernel'} left in every layer "
+            f"(for {max(layer.share for layer in layers)} filters together) it is {most:.4g}. Choose a smaller rate or share."
         )
 
 
 Energies = Callable[[SparseLayer], NDArray[np.float64]]
 
 
-def kept_units(
-    layers: Sequence[SparseLayer], energies: Energies, rates: Rates
-) -> dict[str, int]:
+def kept_units(layers: Sequence[SparseLayer], energies: Energies, rates: Rates) -> dict[str, int]:
     """How many units (kernels or quads of share groups) every layer keeps, by its name.
 
-    ``energies`` gives ``[groups, units]`` of a layer, and is asked only where the allocation depends on it. Raises TapdotError for rates that cannot be met.
+    ``energies`` gives ``[groups, units]`` of a layer, and is asked only where the allocation depends on it. Raises TapdotError
+    for rates that cannot be met.
     """
     check_rates(rates, layers)
     counts: dict[str, int] = {}
@@ -116,9 +116,7 @@ def _unit_rate(layer: SparseLayer, rate: float) -> float:
     return max(1.0, rate if layer.by_quads else rate / PATTERN_RATE)
 
 
-def _allocated(
-    layers: Sequence[SparseLayer], energies: Energies, rates: Rates, unit_rate: float
-) -> dict[str, int]:
+def _allocated(layers: Sequence[SparseLayer], energies: Energies, rates: Rates, unit_rate: float) -> dict[str, int]:
     """Counts of layers that meet a rate together. Units weigh as many filters as their layer's groups share."""
     uniform = {layer.name: layer.unit_count / unit_rate for layer in layers}
     if unit_rate == 1:

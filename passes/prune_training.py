@@ -194,7 +194,9 @@ class Trainer:
             right += accuracy(scores.detach(), labels[chosen])
             self.progress(Step(self.phase, self.done, epochs, step, len(batches), value))
         if any(not bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
-            raise NotFiniteLossError(f"The weights are no longer finite after epoch {self.done + 1} of {epochs} ({_title(self.phase)})")
+            raise NotFiniteLossError(
+                f"The weights are no longer finite after epoch {self.done + 1} of {epochs} ({_title(self.phase)})"
+            )
         rho = None if self.pruner.masked else self.pruner.rho
         distances = self.pruner.end_of_epoch()
         self.done += 1
@@ -224,7 +226,8 @@ class Trainer:
             return loss
         with torch.no_grad():
             taught = self._log_probabilities(self.teacher(batch).reshape(scores.shape))
-        soft = F.kl_div(F.log_softmax(logarithms / heat, 1), F.log_softmax(taught / heat, 1), reduction="batchmean", log_target=True)
+        answer, wanted = F.log_softmax(logarithms / heat, 1), F.log_softmax(taught / heat, 1)
+        soft = F.kl_div(answer, wanted, reduction="batchmean", log_target=True)
         return (1 - share) * loss + share * heat**2 * soft
 
     def _log_probabilities(self, scores: Tensor) -> Tensor:

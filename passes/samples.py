@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tapdot.compiler.data import Stream, model_input, open_data
+from tapdot.compiler.data import NamedArrays, Stream, model_input, open_data
 from tapdot.compiler.errors import InputError
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import to_tensor
@@ -37,17 +37,17 @@ class Feed:
 def feeds(graph: Graph, data: object, limit: int | None = None) -> Iterator[Feed]:
     """The first ``limit`` samples of the data, in order.
 
-    For a graph of one input, whatever ``compiler.data`` opens. For any graph, an iterable of batches each of which is a mapping
-    from every input's name to an array with samples along axis 0, however many. How data is split into batches changes nothing.
+    For a graph of one input, whatever ``compiler.data`` opens. For any graph, arrays by the names of its inputs, samples along axis
+    0, or an iterable of such mappings, however many samples in each. How data is split into batches changes nothing.
 
     Raises InputError, naming the sample, for data of another shape, with a NaN or infinity, or without any sample.
     """
     if isinstance(data, Iterator):
         data = open_data(data)  # keeps what it reads, so that a look at the first batch loses nothing
-    batches = _mappings(data)
+    batches = _mappings(graph, data)
     if batches is None:
         name, kind = model_input(graph)
-        for batch in open_data(data).batches(kind, limit):
+        for batch in open_data(data).for_input(name).batches(kind, limit):
             yield Feed({name: torch.from_numpy(batch.inputs)}, batch.count, kind.shape[0])
         return
     sizes = {graph.type(name).shape[0] if graph.type(name).rank else 0 for name in graph.inputs}
@@ -71,36 +71,40 @@ def feeds(graph: Graph, data: object, limit: int | None = None) -> Iterator[Feed
         raise InputError("The data holds no samples; at least one is needed.")
 
 
-def _mappings(data: object) -> Iterable[Mapping[str, Any]] | None:
-    """The data as batches by input name, where it is that."""
-    stream = open_data(data) if isinstance(data, list | tuple) else data
-    if not isinstance(stream, Stream) or not isinstance(next(iter(stream.replayed()), None), Mapping):
+Named = tuple[str, Mapping[str, Any]]
+"""Where arrays are from, for messages, and the arrays by the names of the inputs."""
+
+
+def _mappings(graph: Graph, data: object) -> Iterable[Named] | None:
+    """The data as arrays by input name, where it is that."""
+    opened = open_data(data)
+    if isinstance(opened, NamedArrays) and len(graph.inputs) > 1:
+        return [(opened.name, opened.for_inputs(graph.inputs))]
+    if not isinstance(opened, Stream) or not isinstance(next(iter(opened.replayed()), None), Mapping):
         return None
-    return stream.replayed()
+    return ((f"batch {place} of the data", batch) for place, batch in enumerate(opened.replayed()))
 
 
-def _samples(graph: Graph, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, np.ndarray]]:
+def _samples(graph: Graph, batches: Iterable[Named]) -> Iterator[dict[str, np.ndarray]]:
     seen = 0
-    for place, batch in enumerate(batches):
+    for where, batch in batches:
         if not isinstance(batch, Mapping):
-            raise InputError(
-                f"Expected batch {place} of the data to be a mapping as those before it, found {type(batch).__name__}."
-            )
+            raise InputError(f"Expected {where} to be a mapping as those before it, found {type(batch).__name__}.")
         arrays = {}
         for name in graph.inputs:
             kind = graph.type(name)
             if name not in batch:
-                raise InputError(f"Expected an array for input {name!r} in batch {place} of the data, found {', '.join(batch)}.")
+                raise InputError(f"Expected an array for input {name!r} in {where}, found {', '.join(batch)}.")
             array = np.asarray(batch[name])
             if array.shape[1:] != kind.shape[1:] or array.ndim != kind.rank:
                 raise InputError(
-                    f"Expected batch {place} of the data to hold samples of {list(kind.shape[1:])} for input {name!r}, found an "
-                    f"array of {list(array.shape)}."
+                    f"Expected {where} to hold samples of {list(kind.shape[1:])} for input {name!r}, found an array of "
+                    f"{list(array.shape)}."
                 )
             arrays[name] = array.astype(kind.dtype)
         counts = {name: len(array) for name, array in arrays.items()}
         if len(set(counts.values())) > 1:
-            raise InputError(f"Expected as many samples for every input in batch {place} of the data, found {counts}.")
+            raise InputError(f"Expected as many samples for every input in {where}, found {counts}.")
         for index in range(min(counts.values())):
             sample = {name: array[index] for name, array in arrays.items()}
             for name, array in sample.items():

@@ -1,7 +1,7 @@
 """The structure in the zeros of a weight: patterns, kernels removed whole, shares; whoever put the zeros there.
 
-A 3x3 kernel fits a pattern where nothing but the centre and up to three more taps is left of it; one with fewer taps fits several,
-and is given the one that most other kernels have. In 1x1 and fully connected layers whole quads of inputs are looked for.
+A 3x3 kernel fits a pattern where nothing but the centre and up to three more taps is left of it; one with fewer taps fits
+several, and is given the one that most other kernels have. In 1x1 and fully connected layers whole quads of inputs are looked for.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from tapdot.kernels.patterns import ALL_PATTERNS, CENTRE, KEPT, PATTERN_COUNTS, 
 
 SHARES = (8, 4, 2, 1)
 MOST_PATTERNS = max(PATTERN_COUNTS)
-TOLERANCE = 0.02
+REDUNDANCY = 0.02
+"""Of the weights that a share stores, the part that a smaller share would not, at most."""
 LEAST_PRUNED = 1 / 16
 """Of a layer's kernels or quads. Dead channels and small codes make some zeros in networks that nobody pruned."""
 UNPRUNED = "nothing is pruned in it"
@@ -34,17 +35,17 @@ _FORCED = _FITTING & (_TAP_COUNTS[_SETS | (1 << CENTRE)] == KEPT)
 ELEMENTS_AT_ONCE = 1 << 22
 
 
-def find_structure(weight: NDArray[Any], tolerance: float = TOLERANCE, most_patterns: int = MOST_PATTERNS) -> Structure | str:
+def find_structure(weight: NDArray[Any], redundancy: float = REDUNDANCY, most_patterns: int = MOST_PATTERNS) -> Structure | str:
     """The structure that the zeros of a weight ``[O, I, 3, 3]``, ``[O, I, 1, 1]`` or ``[O, I]`` have, or why they have none.
 
     The share is the largest of 8, 4, 2 and 1 whose groups agree: where a kernel that only some filters of a group have is stored
-    for all of them, at most ``tolerance`` of the weights are stored in vain. A layer uses at most ``most_patterns`` patterns.
+    for all of them, at most ``redundancy`` of the weights are stored in vain. A layer uses at most ``most_patterns`` patterns.
     """
     if weight.ndim == 4 and weight.shape[2:] not in ((3, 3), (1, 1)):
         return f"kernels of {'x'.join(map(str, weight.shape[2:]))} have neither patterns nor quads"
     if weight.ndim == 4 and weight.shape[2:] == (3, 3):
-        return _by_patterns(_taps(weight), tolerance, most_patterns)
-    return _by_quads(weight.reshape(weight.shape[0], -1), tolerance)
+        return _by_patterns(_taps(weight), redundancy, most_patterns)
+    return _by_quads(weight.reshape(weight.shape[0], -1), redundancy)
 
 
 # -- patterns ----------------------------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def _taps(weight: NDArray[Any]) -> NDArray[np.uint16]:
     return taps
 
 
-def _by_patterns(taps: NDArray[np.uint16], tolerance: float, most_patterns: int) -> Structure | str:
+def _by_patterns(taps: NDArray[np.uint16], redundancy: float, most_patterns: int) -> Structure | str:
     if obstacle := _misfits(taps):
         return obstacle
     alone = np.count_nonzero(taps)
@@ -69,7 +70,7 @@ def _by_patterns(taps: NDArray[np.uint16], tolerance: float, most_patterns: int)
         if taps.shape[0] % share:
             continue
         together = np.bitwise_or.reduce(taps.reshape(-1, share, taps.shape[1]), axis=1)
-        if np.count_nonzero(together) * share > (1 + tolerance) * alone or not _FITTING[together].all():
+        if np.count_nonzero(together) * share > (1 + redundancy) * alone or not _FITTING[together].all():
             continue
         table = _pattern_table(together, most_patterns)
         if isinstance(table, str):
@@ -124,7 +125,7 @@ def _assigned(taps: NDArray[np.uint16], table: list[int]) -> NDArray[np.int8]:
 # -- quads -------------------------------------------------------------------------------------------------------------------
 
 
-def _by_quads(weight: NDArray[Any], tolerance: float) -> Structure | str:
+def _by_quads(weight: NDArray[Any], redundancy: float) -> Structure | str:
     kept = _quads(weight)
     alone = np.count_nonzero(kept)
     if not alone:
@@ -141,9 +142,9 @@ def _by_quads(weight: NDArray[Any], tolerance: float) -> Structure | str:
         if kept.shape[0] % share:
             continue
         together = kept.reshape(-1, share, kept.shape[1]).any(axis=1)
-        if np.count_nonzero(together) * share <= (1 + tolerance) * alone:
+        if np.count_nonzero(together) * share <= (1 + redundancy) * alone:
             break
-    return Structure(together.astype(np.int8) - 1, QUAD, share)
+    return Structure(np.where(together, 0, -1), QUAD, share)
 
 
 def _quads(weight: NDArray[Any]) -> NDArray[np.bool_]:

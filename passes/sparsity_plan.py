@@ -1,4 +1,4 @@
-"""What pruning aims at: the layers, the pattern set, and how many kernels every layer keeps, all decided from the dense weights."""
+"""What pruning aims at: layers, the pattern set, and how many kernels every layer keeps, all decided from the dense weights."""
 
 from __future__ import annotations
 

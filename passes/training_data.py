@@ -20,7 +20,7 @@ Inputs = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TrainingData:
-    """``inputs(epoch)`` gives float32 ``[N, ...]`` in the order of ``labels`` int64 ``[N]``: noise may be drawn afresh an epoch."""
+    """``inputs(epoch)`` gives float32 ``[N, ...]`` in the order of ``labels``, int64 ``[N]``; noise may be that epoch's."""
 
     inputs: Callable[[int], Inputs]
     labels: NDArray[np.int64]
@@ -37,9 +37,9 @@ def training_data(graph: Graph, data: object) -> TrainingData:
         _check_labels(data.labels, classes, "the data")
         return data
     opened = open_data(data)
-    _, kind = model_input(graph)
+    name, kind = model_input(graph)
     inputs, labels = [], []
-    for batch in opened.batches(kind):
+    for batch in opened.for_input(name).batches(kind):
         if batch.labels is None:
             raise InputError(
                 f"Pruning retrains the network, which needs the class of every sample, and {opened.name} has none; give y beside "
@@ -54,7 +54,7 @@ def training_data(graph: Graph, data: object) -> TrainingData:
 
 def class_count(graph: Graph) -> int:
     """How many classes the model tells apart; InputError where it is no classifier of one input and one output."""
-    name, kind = model_input(graph)
+    _, kind = model_input(graph)
     answers = [graph.type(output) for output in graph.outputs]
     shape = answers[0].shape
     elements = int(np.prod(shape[1:])) if shape else 0

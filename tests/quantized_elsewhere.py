@@ -109,7 +109,7 @@ def compare_kernels(path: Path, graph: Graph, image: np.ndarray) -> list[Compare
 
 
 def _codes_of_onnxruntime(path: Path, image: np.ndarray) -> dict[str, _Codes]:
-    """By the name of the float value that each QuantizeLinear reads; computed as the model is written, in floats between codes."""
+    """By the name of the float value that each QuantizeLinear reads; computed as the model is written, with floats in between."""
     model = onnx.load(path)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]

@@ -153,6 +153,64 @@ def test_bench_quantizes_too(tapdot: Tapdot, folder: Path) -> None:
     assert outcome.out.startswith("verified on host: bit-exact")
 
 
+def two_inputs(path: Path) -> Path:
+    """The sum of a convolution of ``image`` and one of ``other``."""
+    weight = np.random.default_rng(1).standard_normal((3, 3, 1, 1)).astype(np.float32)
+    kinds = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, *SHAPE]) for name in ("image", "other", "sum")]
+    nodes = [helper.make_node("Conv", [name, "weight"], [f"{name}.planes"], name) for name in ("image", "other")]
+    nodes.append(helper.make_node("Add", ["image.planes", "other.planes"], ["sum"], "add"))
+    graph = helper.make_graph(nodes, "two", kinds[:2], kinds[2:], [numpy_helper.from_array(weight, "weight")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_several_inputs_take_an_array_each(tapdot: Tapdot, tmp_path: Path) -> None:
+    model, output = two_inputs(tmp_path / "two.onnx"), tmp_path / "two.tapdot"
+    np.savez(tmp_path / "d.npz", image=IMAGES, other=2 * IMAGES)
+    arguments = ("compile", model, "-o", output, "--target", "host:generic", *INT8, "--data")
+    assert tapdot(*arguments, tmp_path / "d.npz").status == 0
+    types = Package.load(output).graph.types
+    scales = [types[f"{name}.codes"].quant.scale[0] for name in ("image", "other")]  # type: ignore[union-attr]
+    assert scales[1] == pytest.approx(2 * scales[0], rel=0.01)
+    np.savez(tmp_path / "one.npz", x=IMAGES)
+    failed(
+        tapdot(*arguments, tmp_path / "one.npz"), "image, other are missing; it holds x", "numpy.savez(path, **{'image': array"
+    )
+    np.savez(tmp_path / "in.npz", image=IMAGES[:1], others=IMAGES[:1])
+    failed(tapdot("run", output, "--input", tmp_path / "in.npz", "-o", tmp_path / "out.npz"), "takes 'image', 'other'")
+    np.savez(tmp_path / "in.npz", image=IMAGES[:1], other=IMAGES[:1])
+    assert tapdot("run", output, "--input", tmp_path / "in.npz", "-o", tmp_path / "out.npz").status == 0
+
+
+def test_images_are_normalised_as_told(tapdot: Tapdot, folder: Path, tmp_path: Path) -> None:
+    picture = pytest.importorskip("PIL.Image")
+    (tmp_path / "images" / "bee").mkdir(parents=True)
+    picture.fromarray(np.resize(np.arange(256, dtype=np.uint8), (32, 32, 3))).save(tmp_path / "images" / "bee" / "0.png")
+    output, setting = tmp_path / "r.tapdot", ("--set", "calibrate.method=minmax")
+    arguments = ("compile", folder / "residual.onnx", "-o", output, "--target", "host:generic", *INT8, *setting)
+    data = ("--data", tmp_path / "images")
+
+    def scale() -> float:
+        quant = Package.load(output).graph.types["image.codes"].quant
+        assert quant is not None
+        return quant.scale[0]
+
+    assert tapdot(*arguments, *data, "--image-deviation", "1,1,1", "--image-mean", "0.5,0.5,0.5").status == 0
+    plain = scale()
+    assert tapdot(*arguments, *data, "--image-deviation", "0.25,0.25,0.25", "--image-mean", "0.5,0.5,0.5").status == 0
+    assert scale() == pytest.approx(4 * plain, rel=0.01)
+    failed(tapdot(*arguments, *data, "--image-mean", "0.5", "--image-deviation", "1"), "takes 3 channels", "has 1 means")
+    for given, words in (
+        ((*data, "--image-mean", "0.5,half"), "expected numbers with commas between them, found '0.5,half'"),
+        ((*data, "--image-mean", "0.5,0.5"), "one mean and one deviation above 0 for each channel"),
+        ((*data, "--image-deviation", "0,0,0"), "one mean and one deviation above 0 for each channel"),
+        (("--data", folder / "x.npz", "--image-mean", "0,0,0"), "it is for folders of images"),
+        (("--zero-shot", "--image-mean", "0,0,0"), "there is no --data"),
+    ):
+        outcome = tapdot(*arguments, *given)
+        assert outcome.status == 2 and words in re.sub(r"[│ ]+", " ", outcome.sentence), outcome
+
+
 def test_recipes_lists_the_options_of_calibration(tapdot: Tapdot) -> None:
     lines = tapdot("recipes").out.splitlines()
     for option in (

@@ -61,7 +61,8 @@ def _since(graph: Graph, node: Node) -> int:
             return int(onnx.defs.get_schema(node.op).since_version)
         except onnx.defs.SchemaError:
             raise ModelError(
-                f"ONNX has no operator {node.op} (node {node.name!r}); export the graph as it was imported, before passes rewrite it."
+                f"ONNX has no operator {node.op} (node {node.name!r}); export the graph as it was imported, before passes "
+                "rewrite it."
             ) from None
     if node.op == "GroupNormalization" and graph.type(node.inputs[1]).shape[0] != node.attributes["num_groups"]:
         return GROUPS_BY_CHANNEL
@@ -81,9 +82,11 @@ def _attribute(op: str, name: str, value: Attribute) -> onnx.AttributeProto:
 
 
 def _plain(annotation: str, value: Any) -> Any:
-    return {"Ints": list, "Floats": lambda items: [float(item) for item in items], "Strings": list, "float": float}.get(
-        annotation, lambda item: item
-    )(value)
+    if annotation in ("Ints", "Strings"):
+        return list(value)
+    if annotation == "Floats":
+        return [float(item) for item in value]
+    return float(value) if annotation == "float" else value
 
 
 def _declared(name: str, kind: TensorType) -> onnx.ValueInfoProto:

@@ -72,7 +72,7 @@ class Operator:
         return index < len(self.operands) and self.operands[index].annotation in (*_STATIC, "Stored")
 
     def is_stored(self, index: int) -> bool:
-        """Whether that operand must be a constant that kernels pack; the values of other static operands are part of their code."""
+        """Whether that operand must be a constant that kernels pack; values of other static operands are part of their code."""
         return index < len(self.operands) and self.operands[index].annotation == "Stored"
 
     def output_count(self, attributes: Mapping[str, Any]) -> int:

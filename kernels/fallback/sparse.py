@@ -58,9 +58,7 @@ def _number(value: Value) -> Value:
     return T.Cast("int32", value)
 
 
-def _convolve(
-    b: Builder, x: Tensor, arrays: Arrays, kernel_shape: Shape, strides: Shape, pads: Shape, kind: str
-) -> Tensor:
+def _convolve(b: Builder, x: Tensor, arrays: Arrays, kernel_shape: Shape, strides: Shape, pads: Shape, kind: str) -> Tensor:
     """``[N, O, H, W]``, a part of a row of one filter at a time."""
     shape = b.outputs[0][0]
     over = window(x.shape[2:], kernel_shape, shape[2:], strides, None, pads, "NOTSET")

@@ -133,6 +133,14 @@ class IntegerVectors(ABC):
             return parts[0]
         return T.Bind(T.Shuffle(parts, list(range(len(parts) * self.lanes))))
 
+    def narrow_parts(self, values: Sequence[Value], zero: int, low: int, high: int, dtype: str) -> Value:
+        """:meth:`narrow` of up to four vectors in the order of ``kernels.position_block``: code ``16 p + 4 v + j`` of the
+        ``4 * lanes`` is lane ``4 p + j`` of vector ``v``; those of vectors that are missing hold anything.
+        """
+        codes = self.narrow([*values, *[values[-1]] * (4 - len(values))], zero, low, high, dtype)
+        order = [v * self.lanes + 4 * p + j for p in range(self.lanes // 4) for v in range(4) for j in range(4)]
+        return codes if self.lanes == 4 else T.Bind(T.Shuffle([codes], order))
+
     def clamp(self, value: Value, zero: int, low: int, high: int) -> Value:
         """``clamp(x + zero, low, high)`` of an int32 vector: clamped before the addition, which then cannot overflow."""
         value = T.Bind(T.min(T.max(value, self.number(low - zero)), self.number(high - zero)))

@@ -54,6 +54,15 @@ def _smmla(acc: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (_wide(acc).reshape(2, 2) + _wide(a).reshape(2, 8) @ _wide(b).reshape(2, 8).T).astype(np.int32).reshape(4)
 
 
+def _tbl2(a: np.ndarray, b: np.ndarray, index: np.ndarray) -> np.ndarray:
+    codes, at = np.concatenate([a, b]), np.asarray(index).view(np.uint8).astype(np.int64)
+    return np.where(at < len(codes), codes[np.minimum(at, len(codes) - 1)], 0).astype(np.int8)
+
+
+def _pairs(x: np.ndarray, dtype: str) -> np.ndarray:
+    return _wide(x).reshape(-1, 2).sum(axis=1).astype(dtype)
+
+
 def _sqdmulh(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _saturated((_wide(a) * _wide(b)) >> 31, "int32")
 
@@ -98,7 +107,18 @@ SQXTUN_8B = Instruction("sqxtun.v8i8", ("int16x8",), "uint8x8", lambda x: _satur
 
 SQADD_8H = Instruction("sqadd.v8i16", ("int16x8", "int16x8"), "int16x8", lambda a, b: _saturated(_wide(a) + _wide(b), "int16"))
 
-INSTRUCTIONS = (SDOT, SMMLA, SMULL, SQDMULH, SSHL, SRSHL, SQXTN_4H, SQXTN_8B, SQXTUN_8B, SQADD_8H)
+TBL2 = Instruction("tbl2.v16i8", ("int8x16", "int8x16", "int8x16"), "int8x16", _tbl2)
+"""``[a, b][index[l]]`` of the bytes of two registers, 0 for an index past them."""
+
+SMULL_8H = Instruction("smull.v8i16", ("int8x8", "int8x8"), "int16x8", lambda a, b: (_wide(a) * _wide(b)).astype(np.int16))
+ADDP_8H = Instruction("addp.v8i16", ("int16x8", "int16x8"), "int16x8", lambda a, b: _pairs(np.concatenate([a, b]), "int16"))
+SADDLP = Instruction("saddlp.v4i32.v8i16", ("int16x8",), "int32x4", lambda x: _pairs(x, "int32"))
+"""Products of bytes, sums of neighbours, and those in 32 bits."""
+
+INSTRUCTIONS = (
+    *(SDOT, SMMLA, SMULL, SQDMULH, SSHL, SRSHL, SQXTN_4H, SQXTN_8B, SQXTUN_8B, SQADD_8H),
+    *(TBL2, SMULL_8H, ADDP_8H, SADDLP),
+)
 
 
 class _NeonVectors(IntegerVectors):

@@ -90,6 +90,12 @@ class _X86Vectors(IntegerVectors):
         if len(values) > 4:
             parts = [self.narrow(values[start : start + 4], zero, low, high, dtype) for start in range(0, len(values), 4)]
             return T.Bind(T.Shuffle(parts, list(range(len(values) * self.lanes))))
+        packed = self.narrow_parts(values, zero, low, high, dtype)
+        order = [4 * part + v for v in range(len(values)) for part in range(self.lanes // 4)]
+        ordered = T.Bind(T.Shuffle([T.reinterpret(packed, dtype=self.vector)], order))
+        return T.Bind(T.reinterpret(ordered, dtype=f"{dtype}x{len(values) * self.lanes}"))
+
+    def narrow_parts(self, values: Sequence[Value], zero: int, low: int, high: int, dtype: str) -> Value:
         a, b, c, d = (*values, *[values[-1]] * (4 - len(values)))
         words, codes = f"int16x{2 * self.lanes}", f"{dtype}x{4 * self.lanes}"
         halves = [self._pack("packssdw", words, *pair) for pair in ((a, b), (c, d))]
@@ -102,9 +108,7 @@ class _X86Vectors(IntegerVectors):
             packed = T.Bind(T.max(packed, T.broadcast(tirx.const(low, dtype), 4 * self.lanes)))
         if high < limits.max:
             packed = T.Bind(T.min(packed, T.broadcast(tirx.const(high, dtype), 4 * self.lanes)))
-        order = [4 * part + v for v in range(len(values)) for part in range(self.lanes // 4)]
-        ordered = T.Bind(T.Shuffle([T.reinterpret(packed, dtype=self.vector)], order))
-        return T.Bind(T.reinterpret(ordered, dtype=f"{dtype}x{len(values) * self.lanes}"))
+        return packed
 
     def _pack(self, name: str, dtype: str, a: Value, b: Value) -> Value:
         full = f"llvm.x86.avx512.{name}.512" if self.lanes == 16 else f"llvm.x86.avx2.{name}"

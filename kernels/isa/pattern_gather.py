@@ -1,6 +1,6 @@
 """Four taps of a pattern as one dot: how the operands of a pruned 3x3 kernel are gathered for a block of positions.
 
-A *block* is a rectangle of outputs whose lanes fill one or more vectors. A *window* holds what a block reads of one channel,
+A *block* (:class:`Block`) is a rectangle of outputs whose lanes fill one or more vectors. A *window* holds what a block reads of one channel,
 compact; a gather takes from it, for every lane, the four codes under the pattern. The meaning, in numpy, for the window ``w`` of a
 channel and taps ``(dy_0, dx_0), ...``::
 
@@ -12,7 +12,6 @@ channel and taps ``(dy_0, dx_0), ...``::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,24 +21,12 @@ from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
 from tapdot.kernels.isa.integer_generic import WrittenOut
 from tapdot.kernels.isa.integer_x86 import DotProducts, WidenedProducts
 from tapdot.kernels.patterns import KEPT, TAPS
+from tapdot.kernels.position_block import PART, Block
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 
 TAP_ROWS = 3
 """Rows and columns of a kernel."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A rectangle of outputs in the lanes of ``vectors`` vectors, row by row.
-
-    ``columns`` lanes hold a row, of which the first ``valid`` are positions; ``rows * columns`` lanes are all there are.
-    """
-
-    rows: int
-    columns: int
-    valid: int
-    vectors: int
 
 
 class PatternGather(ABC):
@@ -81,11 +68,10 @@ class PatternGather(ABC):
         """The element type of windows."""
 
     @abstractmethod
-    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value) -> None:
         """Copies what a block reads of a channel into its window.
 
-        ``start`` is the element of the first tap of the block's first output; ``rows`` of the block lie in the plane. Windows are
-        written in the order of their places: up to 64 bytes past a window may be overwritten.
+        ``start`` is the element of the first tap of the block's first output. Windows are written in the order of their places: up to 64 bytes past a window may be overwritten.
         """
 
     @abstractmethod
@@ -131,22 +117,21 @@ class TablePermutation(PatternGather):
 
     REGISTER = 64
 
-    def __init__(self, target: Target, strides: tuple[int, int], columns: int) -> None:
+    def __init__(self, target: Target, strides: tuple[int, int], plane: tuple[int, int], columns: int, vectors: int) -> None:
         super().__init__(target, strides)
         self.sources = 1 if strides == (1, 1) else 2
-        vectors = 2 if self.sources == 1 else 1
         rows = vectors * self.lanes // columns
         self.window = self.REGISTER * self.sources
         room = self.window // ((rows - 1) * strides[0] + TAP_ROWS)
-        self.block = Block(rows, columns, min(columns, (room - TAP_ROWS) // strides[1] + 1), vectors)
-        self.pitch = (self.block.valid - 1) * strides[1] + TAP_ROWS
+        width = min(columns, (room - TAP_ROWS) // strides[1] + 1, plane[1])
+        self.block = Block(rows, columns, min(rows, plane[0]), width, vectors, self.lanes)
+        self.pitch = (width - 1) * strides[1] + TAP_ROWS
         self.entry = self.REGISTER * vectors
         self.registers = vectors + 1
 
     def table(self, patterns: np.ndarray) -> np.ndarray:
-        block, (stride_y, stride_x) = self.block, self.strides
-        lane = np.arange(block.vectors * self.lanes)
-        row, column = lane // block.columns, np.minimum(lane % block.columns, block.valid - 1)
+        stride_y, stride_x = self.strides
+        row, column = self.block.lane_positions()
         dy, dx = np.divmod(patterns.astype(np.int64), TAP_ROWS)
         at = (row[:, None] * stride_y + dy[:, None, :]) * self.pitch + column[:, None] * stride_x + dx[:, None, :]
         return at.astype(np.uint8).reshape(-1)
@@ -162,9 +147,9 @@ class TablePermutation(PatternGather):
     def scratch_dtype(self) -> str:
         return "uint8"
 
-    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value) -> None:
         size = 1 << (self.pitch - 1).bit_length()
-        for row in range((rows - 1) * self.strides[0] + TAP_ROWS):
+        for row in range((self.block.height - 1) * self.strides[0] + TAP_ROWS):
             codes = load(x, start + row * pitch, size)
             if self.operand_offset(x.dtype):
                 codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}")
@@ -190,22 +175,23 @@ class TapRows(PatternGather):
     Where there is no dot product at all, an operand is a list of four vectors, one a tap, and so are weights.
     """
 
-    def __init__(self, target: Target, strides: tuple[int, int], columns: int) -> None:
+    def __init__(self, target: Target, strides: tuple[int, int], plane: tuple[int, int], columns: int, vectors: int) -> None:
         super().__init__(target, strides)
-        self.block = Block(self.lanes // columns, columns, columns, 1)
-        self.window = TAPS * self.lanes
+        rows = vectors * self.lanes // columns
+        self.block = Block(rows, columns, min(rows, plane[0]), min(columns, plane[1]), vectors, self.lanes)
+        self.window = TAPS * vectors * self.lanes
         self.entry = KEPT
-        self.registers = 6
+        self.registers = 5 + vectors
         self.separate = isinstance(self.vectors, WrittenOut)
         self.unsigned = isinstance(self.vectors, DotProducts | WidenedProducts)
         if isinstance(self.vectors, WidenedProducts):
             self.weight_dtype = "int16"
 
     def table(self, patterns: np.ndarray) -> np.ndarray:
-        return (patterns.astype(np.int32) * self.lanes).reshape(-1)
+        return (patterns.astype(np.int32) * self.block.vectors * self.lanes).reshape(-1)
 
     def patterns(self, table: np.ndarray) -> np.ndarray:
-        return (table.reshape(-1, KEPT) // self.lanes).astype(np.uint8)
+        return (table.reshape(-1, KEPT) // (self.block.vectors * self.lanes)).astype(np.uint8)
 
     def declare_table(self, patterns: int) -> None:
         self._table = argument("table", patterns * self.entry, "int32")
@@ -214,31 +200,36 @@ class TapRows(PatternGather):
     def scratch_dtype(self) -> str:
         return "uint8" if self.unsigned else "int32" if self.separate else "int8"
 
-    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
-        (stride_y, stride_x), columns = self.strides, self.block.columns
+    def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value) -> None:
+        (stride_y, stride_x), block, piece = self.strides, self.block, self.block.piece
+        lanes = [(v * self.lanes + lane, block.code(v, lane)) for v in range(block.vectors) for lane in range(self.lanes)]
+        size = min(piece, PART)
         for tap in range(TAPS):
             dy, dx = divmod(tap, TAP_ROWS)
-            for row in range(rows):
-                first = start + (row * stride_y + dy) * pitch + dx
-                codes = T.Bind(x[T.ramp(first, stride_x, columns)])
+            for lane, code in lanes[::size]:
+                row, column = block.position(code)
+                codes = T.Bind(x[T.ramp(start + (row * stride_y + dy) * pitch + column * stride_x + dx, stride_x, size)])
                 if self.separate:
-                    codes = T.Bind(codes.astype(f"int32x{columns}"))
+                    codes = T.Bind(codes.astype(f"int32x{size}"))
                 elif self.operand_offset(x.dtype):
-                    codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), columns), dtype=f"uint8x{columns}")
-                store(scratch, place + tap * self.lanes + row * columns, codes, columns)
+                    codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}")
+                store(scratch, place + tap * block.vectors * self.lanes + lane, codes, size)
 
     def pattern(self, place: Value) -> Any:
         return [T.Bind(self._table[place + tap]) for tap in range(KEPT)]
 
     def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+        return [self._operand(pattern, scratch, place + v * self.lanes) for v in range(self.block.vectors)]
+
+    def _operand(self, pattern: Any, scratch: Buffer, place: Value) -> Any:
         rows = [load(scratch, place + tap, self.lanes) for tap in pattern]
         if self.separate:
-            return [rows]
+            return rows
         pairs = [_merge(rows[first], rows[first + 1], self.lanes, 1) for first in (0, 2)]
         halves = [_merge(a, b, self.lanes, 2) for a, b in zip(*pairs, strict=True)]
         quarters = [quarter for half in halves for quarter in half]
         codes = T.Bind(T.Shuffle(quarters, list(range(KEPT * self.lanes))))
-        return [self.vectors.taps(codes)]
+        return self.vectors.taps(codes)
 
     def pack_weights(self, weights: np.ndarray) -> np.ndarray:
         if self.weight_dtype == "int8":
@@ -275,12 +266,12 @@ def _merge(a: Value, b: Value, size: int, unit: int) -> list[Value]:
     return found
 
 
-def gathers(target: Target, strides: tuple[int, int]) -> tuple[PatternGather, ...]:
-    """Every block shape of a target's gather, preferred first; empty where there is no gather."""
-    vectors = integer_vectors(target.isa)
-    kind: type[TablePermutation] | type[TapRows] = TapRows
+def gathers(target: Target, strides: tuple[int, int], plane: tuple[int, int]) -> tuple[PatternGather, ...]:
+    """Every block shape of a target's gather for outputs of ``plane`` rows and columns; empty where there is no gather."""
+    vectors, lanes = integer_vectors(target.isa), target.isa.lanes
     if isinstance(vectors, DotProducts) and "avx512vbmi" in target.features:
-        kind = TablePermutation
-    elif not isinstance(vectors, DotProducts | WidenedProducts | WrittenOut):
-        return ()
-    return tuple(kind(target, strides, columns) for columns in (8, 16, 4) if columns <= target.isa.lanes)
+        count = 2 if strides == (1, 1) else 1
+        return tuple(TablePermutation(target, strides, plane, columns, count) for columns in (8, 16, 4))
+    if isinstance(vectors, DotProducts | WidenedProducts | WrittenOut):
+        return tuple(TapRows(target, strides, plane, columns, 1) for columns in (8, 16, 4) if columns <= lanes)
+    return ()

@@ -50,7 +50,7 @@ def prune(
     pruning, training = pruning or Pruning(), training or Training()
     unknown = [name for name in options if not (hasattr(pruning, name) or hasattr(training, name))]
     if unknown:
-        raise TypeError(f"prune() has no option {unknown[0]!r}; see tapdot.passes.sparsity_plan.Pruning and prune_training.Training.")
+        raise TypeError(f"prune() has no option {unknown[0]!r}; see Pruning and Training in tapdot.passes.prune.")
     pruning = replace(pruning, **{name: value for name, value in options.items() if name in Pruning.__dataclass_fields__})
     training = replace(training, **{name: value for name, value in options.items() if name in Training.__dataclass_fields__})
     if one_shot:

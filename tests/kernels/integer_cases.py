@@ -121,9 +121,7 @@ def values(workload: Workload, extreme: bool = False) -> list[np.ndarray | None]
 def reference(workload: Workload, arrays: Sequence[np.ndarray | None]) -> np.ndarray:
     """The answer of the operator table."""
     stored = range(1, 7) if "Sparse" in workload.op else ()  # the arrays of FKW are read, not computed with
-    tensors = [
-        array if array is None or index in stored else torch.from_numpy(array) for index, array in enumerate(arrays)
-    ]
+    tensors = [array if array is None or index in stored else torch.from_numpy(array) for index, array in enumerate(arrays)]
     options: Mapping[str, object] = dict(workload.options)
     return lookup(workload.op).compute(*tensors, **options).numpy()
 

@@ -1,13 +1,13 @@
-"""Workloads of sparse float operators with pruned weights, and their reference in torch."""
+"""Sparse convolutions of codes, their pruned weights, and a check against the operator's own semantics."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from kernel_runner import attributes, run
+from integer_cases import RESIDUAL, SCALED, TABLE, code_layout, limits, scales
+from integer_cases import check as check_arrays
+from kernel_runner import attributes
 
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.fkw import FKW, Structure
@@ -16,119 +16,102 @@ from tapdot.kernels.patterns import ALL_PATTERNS, QUAD
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
-OPERANDS = ("reorder", "offset", "index", "stride", "weight", "patterns")
+PLANAR = 1
+REALS = "Reals(acc, r0)"
 
 
-def pruned(
-    filters: int, inputs: int, kernel: tuple[int, ...], share: int, kept: float, seed: int = 0, patterns: int = 8
-) -> tuple[np.ndarray, FKW]:
-    """A random dense weight pruned by the norm of its kernels (or quads), and its arrays; the largest groups come first."""
+def pruned_weight(
+    filters: int, channels: int, share: int, patterns: int = 8, rate: float = 3.6, kernel: int = 3, seed: int = 0
+) -> FKW:
+    """Random int8 weights of which one kernel (one quad) in ``rate`` is left, unequal groups, one of them empty; some are 0."""
     random = np.random.default_rng(seed)
-    by_quads = kernel != (3, 3)
-    table = QUAD if by_quads else ALL_PATTERNS[random.permutation(len(ALL_PATTERNS))[:patterns]]
-    groups, units = filters // share, -(-inputs // 4) if by_quads else inputs
-    norms = random.random((groups, units)) * random.uniform(0.7, 1.3, (groups, 1))
-    structure = np.where(norms > np.quantile(norms, 1 - kept), random.integers(0, len(table), norms.shape), -1)
+    table = ALL_PATTERNS[random.permutation(56)[:patterns]] if kernel == 3 else QUAD
+    groups, units = filters // share, channels if kernel == 3 else -(-channels // 4)
+    kept = random.integers(0, len(table), (groups, units))
+    kept[random.random((groups, units)) >= random.uniform(0.5, 1.5, (groups, 1)) / rate] = -1
     if groups > 2:
-        structure[groups // 2] = -1  # a group without a kernel
-    shape = (filters, inputs, *kernel)
-    whole = Structure(structure, table, share)
-    dense = (random.standard_normal(shape) * whole.mask(shape)).astype(np.float32)
-    return dense, FKW.compress(dense, whole, np.argsort(-whole.counts, kind="stable"))
+        kept[1] = -1
+    structure = Structure(kept, table, share)
+    shape = (filters, channels, kernel, kernel)
+    dense = random.integers(-127, 128, shape)
+    dense[random.random(shape) < 0.05] = 0
+    dense = np.where(structure.mask(shape), dense, 0).astype(np.int8)
+    order = np.argsort(-structure.counts, kind="stable")
+    return FKW.compress(dense, structure, order)
 
 
-@dataclass(frozen=True)
-class SparseCase:
-    """A workload and the values of its operands."""
-
-    workload: Workload
-    arrays: tuple[np.ndarray | None, ...]
-    dense: np.ndarray
-
-
-def constants(stored: FKW) -> tuple[list[Operand], list[np.ndarray]]:
-    """The six arrays as operands."""
-    arrays = [getattr(stored, name) for name in OPERANDS]
-    return [Operand(array.shape, str(array.dtype), None, True) for array in arrays], arrays
-
-
-def convolution(
+def sparse_convolution(
+    target: Target,
+    fkw: FKW,
     shape: tuple[int, int, int, int],
-    filters: int,
-    kernel: tuple[int, int] = (3, 3),
+    kernel: int = 3,
     strides: tuple[int, int] = (1, 1),
     pads: tuple[int, int, int, int] = (1, 1, 1, 1),
-    share: int = 1,
-    kept: float = 0.4,
-    epilogue: str = "acc",
-    residual_halo: Halo | None = None,
     bias: bool = True,
-    halo: Halo | None = None,
-    output_halo: Halo | None = None,
-    seed: int = 0,
-) -> SparseCase:
-    """A ``SparseConv``; halos are by default those of the pads, on both sides."""
-    random = np.random.default_rng(seed + 1)
-    dense, stored = pruned(filters, shape[1], kernel, share, kept, seed)
-    spatial = [(shape[2 + a] + pads[a] + pads[a + 2] - kernel[a]) // strides[a] + 1 for a in (0, 1)]
-    result = (shape[0], filters, *spatial)
-    operands, arrays = constants(stored)
-    x = Operand(shape, "float32", Layout(1, Halo(*pads) if halo is None else halo))
-    inputs: list[Operand | None] = [x, *operands, Operand((filters,), "float32", None, True) if bias else None]
-    values: list[np.ndarray | None] = [random.standard_normal(shape).astype(np.float32), *arrays]
-    values.append(random.standard_normal(filters).astype(np.float32) if bias else None)
-    if "r0" in epilogue:
-        inputs.append(Operand(result, "float32", Layout(1, residual_halo or Halo())))
-        values.append(random.standard_normal(result).astype(np.float32))
-    if "r1" in epilogue:
-        inputs.append(Operand((1, filters, 1, 1), "float32", None, True))
-        values.append(random.standard_normal((1, filters, 1, 1)).astype(np.float32))
-    y = Operand(result, "float32", Layout(1, Halo(*pads) if output_halo is None else output_halo))
-    options = attributes(kernel_shape=kernel, strides=strides, pads=pads, epilogue=epilogue)
-    return SparseCase(Workload("SparseConv", tuple(inputs), (y,), options), tuple(values), dense)
+    epilogue: str = SCALED,
+    dtype: str = "uint8",
+    result: str = "uint8",
+    zero_point: int = 0,
+    result_zero: int = 0,
+    offset: bool = True,
+    more_halo: int = 0,
+    result_halo: Halo = Halo(1, 1, 0, 2),  # noqa: B008
+) -> Workload:
+    """A ``QSparseConv`` of planar rows with the weights of ``fkw``."""
+    spatial = [(shape[2 + axis] + pads[axis] + pads[axis + 2] - kernel) // strides[axis] + 1 for axis in (0, 1)]
+    output = (shape[0], fkw.filters, *spatial)
+    halo = Halo(*(side + more_halo for side in pads))
+    operands: list[Operand | None] = [Operand(shape, dtype, code_layout(dtype, target, zero_point, halo, PLANAR, offset))]
+    operands += [Operand(array.shape, array.dtype.name, None, True) for array in fkw.arrays.values()]
+    operands.append(Operand((fkw.filters,), "int32", None, True) if bias else None)
+    if epilogue == REALS:
+        operands.append(Operand((1, fkw.filters, 1, 1), "float32", None, True))
+    elif epilogue != "acc":
+        operands += scales(fkw.filters)
+    if epilogue == RESIDUAL:
+        operands.append(Operand(output, dtype, code_layout(dtype, target, 3, Halo(0, 2, 1, 0), PLANAR, offset)))
+    if epilogue == TABLE:
+        operands.append(Operand((256,), result, None, True))
+    text = epilogue.format(zero=result_zero, dtype=result, **limits(result))
+    kind = "int32" if epilogue == "acc" else "float32" if epilogue == REALS else result
+    layout = code_layout(result, target, result_zero, result_halo, PLANAR, offset) if kind == result else Layout(PLANAR)
+    options = attributes(kernel_shape=(kernel, kernel), strides=strides, pads=pads, zero_point=zero_point, epilogue=text)
+    return Workload("QSparseConv", tuple(operands), (Operand(output, kind, layout),), options)
 
 
-def gemm(rows: int, inputs: int, columns: int, share: int = 1, kept: float = 0.3, epilogue: str = "acc", bias: bool = True) -> SparseCase:
-    """A ``SparseGemm``."""
-    random = np.random.default_rng(7)
-    dense, stored = pruned(columns, inputs, (), share, kept)
-    operands, arrays = constants(stored)
-    inside: list[Operand | None] = [Operand((rows, inputs), "float32"), *operands]
-    inside.append(Operand((columns,), "float32", None, True) if bias else None)
-    values: list[np.ndarray | None] = [random.standard_normal((rows, inputs)).astype(np.float32), *arrays]
-    values.append(random.standard_normal(columns).astype(np.float32) if bias else None)
-    if "r0" in epilogue:
-        inside.append(Operand((rows, columns), "float32"))
-        values.append(random.standard_normal((rows, columns)).astype(np.float32))
-    y = Operand((rows, columns), "float32")
-    return SparseCase(Workload("SparseGemm", tuple(inside), (y,), attributes(epilogue=epilogue)), tuple(values), dense)
+def values(workload: Workload, fkw: FKW, small_shift: bool = False) -> list[np.ndarray | None]:
+    """Random operands; scales that use the range of results (``small_shift``: some above 1/2, of tiny sums)."""
+    random = np.random.default_rng(0)
+    found: list[np.ndarray | None] = []
+    terms = max(1.0, fkw.kernels / fkw.groups * 4)
+    for index, operand in enumerate(workload.inputs):
+        if operand is None:
+            found.append(None)
+        elif 1 <= index <= 6:
+            found.append(list(fkw.arrays.values())[index - 1])
+        elif operand.dtype in ("int8", "uint8"):
+            info = np.iinfo(operand.dtype)
+            found.append(random.integers(info.min, info.max + 1, operand.shape).astype(operand.dtype))
+        elif operand.dtype == "float32":
+            found.append(random.uniform(1e-4, 1e-2, operand.shape).astype(np.float32))
+        elif index == 7:
+            found.append(random.integers(-3000, 3000, operand.shape).astype(np.int32))
+        elif index == 8:
+            found.append(random.integers(2**30, 2**31, operand.shape).astype(np.int32))
+        else:
+            typical = 31 + max(0, int(np.log2(np.sqrt(terms) * 128 * 73 / 100)))
+            low, high = (29, 33) if small_shift else (typical - 2, typical + 2)
+            found.append(random.integers(low, high, operand.shape).astype(np.int32))
+    return found
 
 
-def reference(case: SparseCase) -> np.ndarray:
-    """The result in double precision."""
-    x, bias, *extras = (
-        None if array is None else torch.from_numpy(array).double() for array in (case.arrays[0], *case.arrays[7:])
-    )
-    weight = torch.from_numpy(case.dense).double()
-    if case.workload.op == "SparseGemm":
-        value = F.linear(x, weight, bias)
-    else:
-        top, left, bottom, right = case.workload["pads"]
-        value = F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, case.workload["strides"])
-    match case.workload["epilogue"]:
-        case "Relu(acc)":
-            value = torch.relu(value)
-        case "Relu(Add(acc, r0))":
-            value = torch.relu(value + extras[0])
-        case "Mul(Add(acc, r0), r1)":
-            value = (value + extras[0]) * extras[1]
-        case "Clip(acc, max=6.0, min=0.0)":
-            value = value.clip(0, 6)
-    return value.numpy()
-
-
-def check(family: Family, case: SparseCase, target: Target, config: Config | None = None) -> None:
-    """Runs the workload and compares."""
-    got = run(family, case.workload, target, case.arrays, config)
-    scale = float(np.sqrt(max(1, np.count_nonzero(case.dense) / case.dense.shape[0])))
-    np.testing.assert_allclose(got, reference(case), rtol=1e-4, atol=5e-6 * scale)
+def check(
+    family: Family,
+    workload: Workload,
+    fkw: FKW,
+    target: Target,
+    config: Config | None = None,
+    arrays: Sequence[np.ndarray | None] | None = None,
+) -> np.ndarray:
+    """Runs the workload and compares with the reference, bit for bit; returns the result."""
+    return check_arrays(family, workload, target, config, arrays=values(workload, fkw) if arrays is None else arrays)

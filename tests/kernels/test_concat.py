@@ -44,6 +44,22 @@ def test_concatenates_codes_of_any_number_of_channels(target, channels):
     assert np.array_equal(run(Concatenate(), work, target, arrays), np.concatenate(arrays, 1))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["int8", "float32"])
+def test_concatenates_planar_rows(target, dtype):
+    """Any numbers of codes; rows shorter than a vector."""
+    counts = (3, 1, 8) if dtype == "int8" else (16, 32, 8)
+    offset = 128 if dtype == "int8" else 0
+    rows = [Layout(1, Halo(1, 1, 1, 1), offset, offset), Layout(), Layout(1, Halo(0, 2, 0, 0), offset, offset)]
+    for width in (3, 29):
+        shapes = [(2, count, 4, width) for count in counts]
+        parts = tuple(Operand(shape, dtype, layout) for shape, layout in zip(shapes, rows, strict=True))
+        result = Operand((2, sum(counts), 4, width), dtype, Layout(1, Halo(1, 0, 0, 2), offset, offset))
+        work = Workload("Concat", parts, (result,), (("axis", 1),))
+        arrays = [np.random.default_rng(i).integers(-128, 128, part.shape).astype(dtype) for i, part in enumerate(parts)]
+        assert np.array_equal(run(Concatenate(), work, find_target(target), arrays), np.concatenate(arrays, 1))
+
+
 def test_blocks_inside_one_part_are_one_run():
     runs = list(pieces([24, 100], 16))
     assert [(first, count) for first, count, _ in runs] == [(0, 1), (1, 1), (2, 5), (7, 1)]

@@ -43,6 +43,32 @@ def test_a_residual_sum(target):
         assert np.array_equal(run(IntegerChain(), work, target, [a, b]), expected(RESIDUAL, a, b))
 
 
+PLANES = [(1, 3, 5, 7), (2, 2, 3, 56), (1, 2, 2, 120), (1, 3, 1, 1), (1, 2, 14, 14)]
+
+
+@pytest.mark.parametrize("target", (*ALL_TARGETS, "cortex-a76", "cortex-a76:neon"))
+def test_planar_rows(target):
+    """A residual sum, a gate of channels and a table; with and without halos."""
+    target = target_or_skip(target)
+    gate = (
+        "Narrow(Dyadic(Mul(Widen(acc, zero_point=2), Widen(r0, zero_point=0)), multiplier=1234567890, shift=38), "
+        "zero_point=-3, low=-100, high=101, dtype='int8')"
+    )
+    for index, shape in enumerate(PLANES[:2] if target.architecture == "aarch64" else PLANES):
+        halos = (Halo(1, 1, 1, 1), Halo(0, 2, 1, 0), Halo(2, 0, 0, 1)) if index % 2 else (Halo(),) * 3
+        x, y = Layout(1, halos[0], -125 if halos[0] else 0, -128), Layout(1, halos[1], 133 if halos[1] else 0, 128)
+        z = Layout(1, halos[2], 7 if halos[2] else 0)
+        a, b = codes(shape, "uint8"), codes(shape, "int8", 1)
+        work = workload(RESIDUAL, Operand(shape, "uint8", z), Operand(shape, "uint8", x), Operand(shape, "int8", y))
+        assert np.array_equal(run(IntegerChain(), work, target, [a, b]), expected(RESIDUAL, a, b))
+        a, b = codes(shape, "int8"), codes((*shape[:2], 1, 1), "uint8")
+        work = workload(gate, Operand(shape, "int8", y), Operand(shape, "int8", y), Operand(b.shape, "uint8", Layout(1)))
+        assert np.array_equal(run(IntegerChain(), work, target, [a, b]), expected(gate, a, b))
+        work = workload("Lookup(acc, r0)", Operand(shape, "uint8", x), Operand(shape, "int8", y), table("uint8"))
+        entries = codes((256,), "uint8", 5)
+        assert np.array_equal(run(TableLookup(), work, target, [a, entries]), expected("Lookup(acc, r0)", a, entries))
+
+
 @pytest.mark.parametrize("target", ALL_TARGETS)
 def test_a_gate_of_channels(target):
     """Squeeze and excite: codes times one code a channel."""

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from emulated_runner import target_or_skip
 from integer_cases import TARGETS, code_layout, limits, reference
 from kernel_runner import assert_links_alone, attributes, run
 
@@ -105,6 +106,16 @@ def test_global_sum(target, name):
     check(IntegerGlobalSum(), global_sum(target, **GLOBALS[name]), target, extreme=name == "large")
 
 
+@pytest.mark.parametrize("target", (*TARGETS, "cortex-a76", "cortex-a76:neon"))
+def test_global_sum_of_planar_rows(target):
+    target = target_or_skip(target)
+    for name in ("several images", "with a halo") if target.architecture == "aarch64" else GLOBALS:
+        work = global_sum(target, **GLOBALS[name])
+        operands = [replace(x, layout=replace(x.layout, channel_block=1)) for x in (work.inputs[0], work.output)]
+        work = replace(work, inputs=(operands[0], *work.inputs[1:]), outputs=(operands[1],))
+        check(IntegerGlobalSum(), work, target, extreme=name == "large")
+
+
 def test_configurations_of_a_sum_pool():
     target = find_target("host:avx2")
     work = sum_pool(target, (2, 21, 9, 11), (3, 3), (2, 1), (1, 1, 1, 1), 9, scales="positions")
@@ -196,7 +207,8 @@ def test_global_maximum_of_codes(target, dtype, offsets):
     target = find_target(target)
     for shape, halo in (((2, 37, 3, 5), Halo(1, 2, 1, 1)), ((1, 16, 1, 1), Halo())):
         x = Operand(shape, dtype, Layout(16, halo, {0: np.iinfo(dtype).max, 128: 255, -128: 127}[offsets[0]], offsets[0]))
-        for block in (16, 1):
+        for block, source in ((16, 16), (1, 16), (1, 1), (16, 1)):
+            x = replace(x, layout=replace(x.layout, channel_block=source))
             y = Operand((*shape[:2], 1, 1), dtype, Layout(block, code_offset=offsets[1]))
             work = Workload("GlobalMaxPool", (x,), (y,), ())
             arrays = values(work)

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone, attributes, run, vectors
 
 from tapdot.kernels.global_pooling import GlobalPooling
-from tapdot.kernels.layout import Layout
+from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.pooling import Axis, Pooling
 from tapdot.kernels.target import find_target
 from tapdot.kernels.workload import Operand, Workload
@@ -86,6 +89,52 @@ def test_average_pool(target, name, include):
     np.testing.assert_allclose(run(Pooling(), work, target, [x], halo=np.nan), reference(work, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_planar_rows_of_floats(target, op):
+    """Rows shorter and longer than vectors; in front of the first plane there is nothing to read."""
+    target = find_target(target)
+    for index, case in enumerate(CASES.values()):
+        work = pool(target, op, **case)
+        halo = (Halo(), Halo(1, 1, 1, 1), Halo(0, 3, 0, 0))[(index + len(op)) % 3]
+        inputs = replace(work.inputs[0], layout=Layout(1, Halo(1, 2, 1, 1) if halo else Halo()))
+        work = replace(work, inputs=(inputs,), outputs=(replace(work.output, layout=Layout(1, halo)),))
+        x = np.random.default_rng(6).standard_normal(inputs.shape).astype(np.float32)
+        got = run(Pooling(), work, target, [x], halo=np.nan)
+        np.testing.assert_allclose(got, reference(work, x), rtol=1e-5, atol=1e-6)
+
+
+CODE_CASES = [
+    ((1, 3, 20, 33), 2, 2, (0, 0, 0, 0)),
+    ((2, 2, 14, 14), 2, 2, (0, 0, 0, 0)),
+    ((1, 2, 7, 7), 3, 1, (1, 1, 1, 1)),
+    ((1, 3, 11, 150), 3, 2, (1, 1, 1, 1)),
+    ((1, 2, 29, 140), 5, 3, (2, 1, 0, 2)),
+    ((1, 2, 3, 3), 3, 2, (1, 1, 1, 1)),
+    ((1, 2, 1, 1), 1, 1, (0, 0, 0, 0)),
+]
+
+
+@pytest.mark.parametrize("target", (*TARGETS, "cortex-a76"))
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_planar_rows_of_codes(target, dtype):
+    target = target_or_skip(target)
+    limits = np.iinfo(dtype)
+    for index, (shape, kernel, stride, pads) in enumerate(CODE_CASES):
+        offset = (-128 if dtype == "uint8" else 128) * (index % 2)
+        spatial = [(shape[2 + axis] + pads[axis] + pads[2 + axis] - kernel) // stride + 1 for axis in (0, 1)]
+        halos = (Halo(1, 1, 1, 1), Halo()) if index % 3 else (Halo(), Halo(1, 2, 0, 1))
+        x, y = (Layout(1, halo, 3 + offset if halo else 0, offset) for halo in halos)
+        work = Workload(
+            "MaxPool",
+            (Operand(shape, dtype, x),),
+            (Operand((*shape[:2], *spatial), dtype, y),),
+            attributes(kernel_shape=(kernel, kernel), strides=(stride, stride), pads=pads),
+        )
+        q = np.random.default_rng(index).integers(limits.min, limits.max + 1, shape).astype(dtype)
+        assert np.array_equal(run(Pooling(), work, target, [q]), reference(work, q))
+
+
 def test_dilated_max_pool_and_row_splits():
     target = find_target("host:avx2")
     work = pool(target, "MaxPool", (2, 12, 13, 15), (3, 3), (2, 1), (2, 1, 2, 2), dilations=(2, 3))
@@ -118,6 +167,7 @@ def test_global_pool(target, op, shape):
     wanted = x.mean((2, 3), keepdims=True) if op == "GlobalAveragePool" else x.max((2, 3), keepdims=True)
     plain, bordered = vectors(target), vectors(target, top=1, left=1)
     pairs = [(plain, plain), (bordered, Layout()), (plain, vectors(target, left=1)), (bordered, Layout(1, bordered.halo))]
+    pairs += [(Layout(), Layout()), (Layout(1, bordered.halo), vectors(target, left=1)), (Layout(), Layout(1, bordered.halo))]
     for source, into in pairs:
         work = Workload(op, (Operand(shape, "float32", source),), (Operand((*shape[:2], 1, 1), "float32", into),), ())
         np.testing.assert_allclose(run(GlobalPooling(), work, target, [x], halo=np.nan), wanted, rtol=1e-5, atol=1e-6)

@@ -112,14 +112,11 @@ PLANES = [(1, 17, 7, 7), (2, 16, 14, 14), (1, 20, 1, 1), (1, 35, 5, 2), (1, 16, 
 def test_between_blocks_and_planar_rows(target, halo, dtype):
     """Rows longer and shorter than a vector, planes that fill several vectors and none; every byte of the halo."""
     target = target_or_skip(target)
-    codes = dtype == "int8"
+    codes, turn = dtype == "int8", PLANAR.index(halo)
     block, offset = (16, 128) if codes else (target.isa.lanes, 0)
-    planes = PLANES[PLANAR.index(halo) :: 3] if target.architecture == "aarch64" else PLANES
-    for shape in planes:
+    bordered = Layout(block, Halo(1, 1, 0, 2), offset + 3 if codes else 0, offset)
+    rows = Layout(1, halo, offset - 5 if codes and halo else 0, offset)
+    for shape in PLANES[turn::4] if target.isa.lanes > 4 else PLANES[turn : turn + 1]:
         x = np.random.default_rng(1).integers(-128, 128, shape).astype(dtype)
-        bordered = Layout(block, Halo(1, 1, 0, 2), offset + 3 if codes else 0, offset)
-        for blocks in (Layout(block, Halo(), 0, 0), bordered):
-            rows = Layout(1, halo, offset - 5 if codes and halo else 0, offset)
-            for pair in ((blocks, rows), (rows, blocks)):
-                got = run(Relayout(), workload(shape, *pair, dtype), target, [x])
-                assert np.array_equal(got, x), (shape, *map(str, pair))
+        for pair in ((bordered, rows), (rows, Layout(block))):
+            assert np.array_equal(run(Relayout(), workload(shape, *pair, dtype), target, [x]), x), (shape, *map(str, pair))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import sparse_cases
+import sparse_float_cases
 from kernel_runner import TARGETS, assert_links_alone
-from sparse_cases import check
+from sparse_float_cases import check
 
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.sparse_convolution import SparseConvolution
@@ -50,26 +50,26 @@ CASES = {
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
 def test_matches_torch(target, name):
-    check(SparseConvolution(), sparse_cases.convolution(**CASES[name]), find_target(target))
+    check(SparseConvolution(), sparse_float_cases.convolution(**CASES[name]), find_target(target))
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        {"rows": 1, "vectors": 3, "linear": 1, "columns": 0, "splits": 1},
-        {"rows": 3, "vectors": 1, "linear": 0, "columns": 1, "splits": 3},
-        {"rows": 5, "vectors": 2, "linear": 0, "columns": 1, "splits": 1},
-        {"rows": 2, "vectors": 2, "linear": 0, "columns": 0, "splits": 2},
+        {"rows": 1, "vectors": 3, "linear": 1, "columns": 0, "packed": 1, "splits": 1},
+        {"rows": 3, "vectors": 1, "linear": 0, "columns": 1, "packed": 1, "splits": 3},
+        {"rows": 5, "vectors": 2, "linear": 0, "columns": 1, "packed": 0, "splits": 1},
+        {"rows": 2, "vectors": 2, "linear": 0, "columns": 0, "packed": 1, "splits": 2},
     ],
     ids=str,
 )
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)], ids=str)
 def test_every_configuration_computes_the_same(config, strides):
     halo = Halo(1, 1, 1, 1)
-    case = sparse_cases.convolution((1, 12, 21, 37), 12, share=2, strides=strides, output_halo=halo, epilogue="Relu(acc)")
+    case = sparse_float_cases.convolution((1, 12, 21, 37), 12, share=2, strides=strides, output_halo=halo, epilogue="Relu(acc)")
     check(SparseConvolution(), case, find_target("host"), config)
 
 
 @pytest.mark.parametrize("name", ["share 4", "stride 2", "1x1"])
 def test_links_alone_on_a_phone(name):
-    assert_links_alone(SparseConvolution(), sparse_cases.convolution(**CASES[name]).workload, find_target("cortex-a76"))
+    assert_links_alone(SparseConvolution(), sparse_float_cases.convolution(**CASES[name]).workload, find_target("cortex-a76"))

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import QuantFormat, QuantType
 from tests.passes.before_and_after import graph, nodes
+from tests.quantized_elsewhere import answer, compare_kernels, integer, own_answer, quantize
 from torch import nn
 
 from tapdot.compiler.errors import ModelError
 from tapdot.compiler.frontends.onnx import import_onnx
-from tapdot.compiler.graph import Graph
-from tapdot.compiler.interpreter import interpret, to_tensor
-from tapdot.compiler.operators import lookup
 from tapdot.compiler.pipeline import run
 from tapdot.compiler.precision import float_islands
 from tapdot.passes.adopt_quantization import AdoptQuantization
@@ -134,15 +129,6 @@ class Block(nn.Module):
 IMAGES = np.random.default_rng(0).standard_normal((6, 1, 3, 16, 16)).astype(np.float32)
 
 
-class Reader(CalibrationDataReader):
-    def __init__(self) -> None:
-        self.left: Iterator[np.ndarray] = iter(IMAGES)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        image = next(self.left, None)
-        return None if image is None else {"x": image}
-
-
 FORMS: dict[str, dict[str, Any]] = {
     "default": {},
     "by channel": {"per_channel": True},
@@ -161,12 +147,8 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for name, options in FORMS.items():
         made[name] = folder / f"{name}.onnx"
-        quantize_static(str(path), str(made[name]), Reader(), **options)
+        quantize(path, made[name], IMAGES, **options)
     return made
-
-
-def integer(path: Path) -> Graph:
-    return run(import_onnx(path), recipe("int8")).graph
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -179,17 +161,10 @@ def test_no_float_node_is_left(quantized: dict[str, Path], form: str) -> None:
     assert any("the codes that the model came with" in line for line in run(import_onnx(quantized[form]), recipe("int8")).notes)
 
 
-def answer(path: Path) -> np.ndarray:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(["y"], {"x": IMAGES[0]})
-    return np.asarray(found)
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_answers_agree_within_one_code(quantized: dict[str, Path], form: str) -> None:
-    made, wanted = integer(quantized[form]), answer(quantized[form])
-    with torch.no_grad():
-        found = interpret(made, {"x": torch.from_numpy(IMAGES[0])})["y"].numpy()
+    made, wanted = integer(quantized[form]), answer(quantized[form], IMAGES[0])
+    found = own_answer(made, IMAGES[0])
     last = made.producers["y"]
     assert last.op == "Dequantize"
     step = float(last.attributes["scale"])  # type: ignore[arg-type]
@@ -199,34 +174,10 @@ def test_answers_agree_within_one_code(quantized: dict[str, Path], form: str) ->
 
 def test_every_kernel_agrees_within_one_code(quantized: dict[str, Path]) -> None:
     """Each on onnxruntime's own codes, so that nothing adds up."""
-    model = onnx.load(quantized["by channel"])
-    codes = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    kinds = {node.output[0]: node for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    for name in kinds:
-        model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT8, None))
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    known = dict(zip(names, session.run(None, {"x": IMAGES[0]}), strict=True))
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    scales = {name: float(weights[node.input[1]].item()) for name, node in kinds.items()}
-    made = integer(quantized["by channel"])
-    values = {name: to_tensor(array) for name, array in made.constants.items()} | {"x": torch.from_numpy(IMAGES[0])}
-    compared = 0
-    for node in made.nodes:
-        entry = lookup(node.op)
-        operands = [None if not name or entry.is_static(index) else values[name] for index, name in enumerate(node.inputs)]
-        (result,) = entry.apply(node, operands, made.constants)
-        reference = known.get(codes.get(node.output.removesuffix(".codes"), ""))
-        quant = made.type(node.output).quant
-        own = scales.get(codes.get(node.output.removesuffix(".codes"), ""))
-        if reference is not None and quant is not None and quant.scale[0] == own:  # else its Concat's scale
-            assert np.abs(result.numpy().astype(int) - reference.astype(int)).max() <= 1
-            compared += 1
-            result = torch.from_numpy(reference)
-        values[node.output] = result
-    assert compared >= 6
+    path = quantized["by channel"]
+    compared = compare_kernels(path, integer(path), IMAGES[0])
+    assert len(compared) >= 6
+    assert all(kernel.largest <= 1 for kernel in compared)
 
 
 def test_the_float_recipe_simulates_the_codes(quantized: dict[str, Path]) -> None:
@@ -235,6 +186,5 @@ def test_the_float_recipe_simulates_the_codes(quantized: dict[str, Path]) -> Non
         "GlobalAveragePool",
         "Reshape",
     }
-    with torch.no_grad():
-        found = interpret(simulated, {"x": torch.from_numpy(IMAGES[0])})["y"].numpy()
-    np.testing.assert_allclose(found, answer(quantized["default"]), atol=0.02)
+    found = own_answer(simulated, IMAGES[0])
+    np.testing.assert_allclose(found, answer(quantized["default"], IMAGES[0]), atol=0.02)

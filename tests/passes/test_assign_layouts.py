@@ -160,7 +160,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution of codes that reads and writes blocks of 16, whatever kernels there are by now."""
     from tapdot.kernels.fallback import Fallback
     from tapdot.kernels.family import Port, Ports
-    from tapdot.passes import assign_layouts
+    from tapdot.passes import sides
 
     class Blocks(Fallback):
         def ports(self, workload, target):  # type: ignore[no-untyped-def]
@@ -170,7 +170,7 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     def choose(workload, target):  # type: ignore[no-untyped-def]
         return Blocks() if workload.op == "QConv" else select(workload, target)
 
-    monkeypatch.setattr(assign_layouts, "select", choose)
+    monkeypatch.setattr(sides, "select", choose)
 
 
 @pytest.mark.usefixtures("in_blocks")

@@ -24,6 +24,8 @@ from tapdot.cli.options import (
     DataOption,
     DeviceOption,
     DumpOption,
+    ImageDeviationOption,
+    ImageMeanOption,
     JsonOption,
     ModelArgument,
     PackageArgument,
@@ -35,12 +37,14 @@ from tapdot.cli.options import (
     TargetOption,
     ThreadsOption,
     ZeroShotOption,
+    parse_images,
     parse_shapes,
 )
 from tapdot.cli.progress import Lines, progress
 from tapdot.cli.pruning import prune_command
 
 if TYPE_CHECKING:
+    from tapdot.compiler.images import ImagePreparation
     from tapdot.compiler.package import Package
     from tapdot.runtime.measure import Measurement
 
@@ -128,6 +132,7 @@ def _compile(
     target: str,
     recipe: str,
     data: Path | None,
+    images: ImagePreparation | None,
     zero_shot: bool,
     shapes: Mapping[str, tuple[int, ...]] | None,
     settings: list[str] | None,
@@ -137,12 +142,13 @@ def _compile(
     title = f"Compiling {model.name} for {target}"
     with progress.status(title) as status:
         import tapdot
+        from tapdot.compiler.data import open_data
 
         package = tapdot.compile(
             model,
             target=target,
             recipe=recipe,
-            data=data,
+            data=None if data is None else open_data(data, images=images),
             zero_shot=zero_shot,
             shapes=shapes,
             settings=settings or (),
@@ -162,6 +168,8 @@ def compile_command(
     target: TargetOption = None,
     recipe: RecipeOption = "float",
     data: DataOption = None,
+    image_mean: ImageMeanOption = None,
+    image_deviation: ImageDeviationOption = None,
     zero_shot: ZeroShotOption = False,
     shape: ShapeOption = None,
     settings: SetOption = None,
@@ -172,10 +180,10 @@ def compile_command(
     from tapdot.cli.precision import SUMMARY_ROWS, gap_table, gap_title
     from tapdot.cli.tables import package_summary
 
-    shapes = parse_shapes(shape)
+    shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
     check_writable(output)
     check_compilation(model, target, recipe, data, zero_shot, settings)
-    package = _compile(model, target or "host", recipe, data, zero_shot, shapes, settings, dump, check)
+    package = _compile(model, target or "host", recipe, data, images, zero_shot, shapes, settings, dump, check)
     package.save(output)
     progress.print(package_summary(package, output), markup=False, soft_wrap=True)
     if package.numeric_gap:
@@ -258,6 +266,8 @@ def bench(
     target: TargetOption = None,
     recipe: RecipeOption = "float",
     data: DataOption = None,
+    image_mean: ImageMeanOption = None,
+    image_deviation: ImageDeviationOption = None,
     zero_shot: ZeroShotOption = False,
     shape: ShapeOption = None,
     settings: SetOption = None,
@@ -270,11 +280,11 @@ def bench(
     import tapdot
     from tapdot.cli.tables import measurement_tables
 
-    shapes = parse_shapes(shape)
+    shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
     check_device(device)
     check_compilation(model, target, recipe, data, zero_shot, settings)
     where = tapdot.connect(device)
-    package = _compile(model, target or where.default_target(), recipe, data, zero_shot, shapes, settings)
+    package = _compile(model, target or where.default_target(), recipe, data, images, zero_shot, shapes, settings)
     with progress.status(f"Verifying on {device}"):
         verification = where.verify(package)
     if not verification.passed:

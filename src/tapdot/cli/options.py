@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tapdot.passes.recipe_names import RECIPE_NAMES
+
+if TYPE_CHECKING:
+    from tapdot.compiler.images import ImagePreparation
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file or a .pt2 file (torch.export).")]
 PackageArgument = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A .tapdot file made by `tapdot compile`.")]
@@ -18,8 +22,17 @@ RecipeOption = Annotated[str, typer.Option("--recipe", metavar="NAME", help=f"Wh
 DataOption = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DATA", help="Samples for the recipe int8: an .npz file with x, or a folder of class folders of images."
+        "--data",
+        metavar="DATA",
+        help="Samples for the recipe int8: an .npz file with x or an array for each input, or a folder of class folders of images.",
     ),
+]
+ImageMeanOption = Annotated[
+    str | None,
+    typer.Option("--image-mean", metavar="M,M,M", help="Of a folder of images: (pixel / 255 - mean) / deviation [ImageNet's]."),
+]
+ImageDeviationOption = Annotated[
+    str | None, typer.Option("--image-deviation", metavar="D,D,D", help="See --image-mean; one number for each channel.")
 ]
 ZeroShotOption = Annotated[
     bool, typer.Option("--zero-shot", help="For the recipe int8, without data: samples are made from the model's batch norms.")
@@ -40,6 +53,37 @@ ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, hel
 RunsOption = Annotated[int, typer.Option("--runs", metavar="N", min=1, help="Timed inferences.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Prints one JSON document to stdout and nothing else.")]
 PerLayerOption = Annotated[bool, typer.Option("--per-layer", help="Times every kernel alone, too.")]
+
+
+def parse_images(mean: str | None, deviation: str | None, data: Path | None) -> ImagePreparation | None:
+    """How images become inputs, where it is said; wrong text, and saying it of data that is no folder, is wrong usage."""
+    if mean is None and deviation is None:
+        return None
+    from tapdot.compiler.errors import InputError
+    from tapdot.compiler.images import ImagePreparation
+
+    hint = "--image-mean" if mean is not None else "--image-deviation"
+    if data is None or not data.is_dir():
+        found = "there is no --data" if data is None else f"{data} is none"
+        raise typer.BadParameter(f"it is for folders of images, and {found}", param_hint=hint)
+    usual = ImagePreparation()
+    try:
+        return ImagePreparation(
+            usual.mean if mean is None else _numbers(mean, "--image-mean"),
+            usual.deviation if deviation is None else _numbers(deviation, "--image-deviation"),
+        )
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise typer.BadParameter(f"expected numbers with commas between them, found {text!r}", param_hint=option)
+    return numbers
 
 
 def parse_shapes(lines: list[str] | None) -> dict[str, tuple[int, ...]] | None:

@@ -27,19 +27,22 @@ def prune_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PRUNED.onnx", help="The pruned model to write.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DATA", help="What to train on: an .npz file with x and y, or a folder of class folders of images."),
+        typer.Option(
+            "--data", metavar="DATA", help="To train on: an .npz file with x and y, or a folder of class folders of images."
+        ),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option("--validation", metavar="DATA", help="Samples kept apart, to say the accuracy of.")
     ] = None,
     rate: Annotated[
-        float | None, typer.Option("--rate", metavar="R", help="How many times fewer weights in 3x3 layers, patterns (2.25) included [4].")
+        float | None,
+        typer.Option("--rate", metavar="R", help="Times fewer weights in 3x3 layers, 2.25 by patterns included [4]."),
     ] = None,
     quad_rate: Annotated[
-        float | None, typer.Option("--quad-rate", metavar="Q", help="How many times fewer in 1x1 and fully connected layers [1].")
+        float | None, typer.Option("--quad-rate", metavar="Q", help="Times fewer weights in 1x1 and fully connected layers [1].")
     ] = None,
     share: Annotated[
-        int | None, typer.Option("--share", metavar="S", help="1, 2, 4 or 8 filters that agree: more is faster, less accurate [2].")
+        int | None, typer.Option("--share", metavar="S", help="1, 2, 4 or 8 filters agree: more is faster, less accurate [2].")
     ] = None,
     patterns: Annotated[
         int | None, typer.Option("--patterns", metavar="K", help="Size of the pattern set: 6, 8 or 12 [8].")
@@ -57,7 +60,7 @@ def prune_command(
         bool, typer.Option("--last-layer", help="Prunes the last fully connected layer, too (at the quad rate).")
     ] = False,
     allocation: Annotated[
-        str | None, typer.Option("--allocation", metavar="NAME", help="energy: layers lose what they miss least; or uniform [energy].")
+        str | None, typer.Option("--allocation", metavar="NAME", help="How layers share a rate: energy or uniform [energy].")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", help="Of training under ADMM [8].")] = None,
     retrain_epochs: Annotated[
@@ -74,7 +77,7 @@ def prune_command(
     flip: Annotated[bool, typer.Option("--flip", help="Mirrors images left to right while training.")] = False,
     seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Of the order of samples [0].")] = None,
     one_shot: Annotated[
-        bool, typer.Option("--one-shot", help="Removes weights at once instead of by ADMM, then retrains; without --data that is all.")
+        bool, typer.Option("--one-shot", help="Removes weights at once, not by ADMM, then retrains; without --data that is all.")
     ] = False,
     log: Annotated[
         Path | None, typer.Option("--log", metavar="DIR", help="Folder for log, checkpoint and plots [OUTPUT.pruning].")
@@ -83,14 +86,14 @@ def prune_command(
         Path | None, typer.Option("--resume", metavar="DIR", help="Goes on with the run in this folder, with the same options.")
     ] = None,
     restarts: Annotated[
-        int | None, typer.Option("--restarts", metavar="N", help="How often a NaN loss is answered by a smaller learning rate [0].")
+        int | None, typer.Option("--restarts", metavar="N", help="Answers to a NaN loss by a smaller learning rate [0].")
     ] = None,
-    threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of training; torch's choice.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Of training [torch's choice].")] = None,
     shape: ShapeOption = None,
 ) -> None:
     """Prunes a trained classifier by patterns, connectivity and quads, and retrains it; writes ONNX."""
     shapes = parse_shapes(shape)
-    chosen = {
+    chosen: dict[str, Any] = {
         "rate": rate,
         "quad_rate": quad_rate,
         "share": share,
@@ -155,7 +158,8 @@ def _check(
         raise typer.BadParameter("a run that goes on keeps its log where it is; give --resume alone", param_hint="--log")
     if data is None and not one_shot:
         raise TapdotError(
-            "Pruning by ADMM trains the network and needs samples with labels (--data DATA); --one-shot removes weights without any."
+            "Pruning by ADMM trains the network and needs samples with labels (--data DATA); --one-shot removes weights without "
+            "any."
         )
     if data is None and (resume is not None or validation is not None):
         raise typer.BadParameter("without --data nothing is trained", param_hint="--resume" if resume else "--validation")

@@ -1,0 +1,92 @@
+"""Pattern convolutions of codes against the operator's semantics, bit for bit, on every instruction table of this machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from integer_cases import RESIDUAL, TABLE, TARGETS
+from kernel_runner import assert_links_alone
+from sparse_cases import REALS, check, pruned_weight, sparse_convolution, values
+
+from tapdot.kernels.integer_sparse import PatternConvolution
+from tapdot.kernels.layout import Halo
+from tapdot.kernels.target import find_target
+
+NO_PADS = (0, 0, 0, 0)
+CASES = {
+    "share 1": {"shape": (1, 12, 9, 10), "filters": 8},
+    "share 2, signed, zero points": {
+        "shape": (1, 9, 8, 8),
+        "filters": 10,
+        "share": 2,
+        "dtype": "int8",
+        "result": "int8",
+        "zero_point": -20,
+        "result_zero": -3,
+    },
+    "share 4 with a residual": {"shape": (1, 8, 16, 24), "filters": 16, "share": 4, "epilogue": RESIDUAL, "zero_point": 131},
+    "share 8, two images": {"shape": (2, 5, 7, 7), "filters": 24, "share": 8},
+    "signs as the graph has them": {"shape": (1, 6, 6, 7), "filters": 8, "dtype": "int8", "zero_point": 9, "offset": False},
+    "14 x 14": {"shape": (1, 7, 14, 14), "filters": 6, "share": 2, "result_halo": Halo()},
+    "narrow plane": {"shape": (1, 6, 21, 4), "filters": 8, "share": 2, "epilogue": RESIDUAL},
+    "small plane": {"shape": (1, 6, 3, 2), "filters": 8, "share": 2, "epilogue": RESIDUAL},
+    "one position": {"shape": (1, 6, 1, 1), "filters": 8, "result": "int8", "zero_point": 3},
+    "stride 2": {"shape": (1, 6, 16, 17), "filters": 8, "share": 4, "strides": (2, 2), "zero_point": 7},
+    "stride 2 without pads": {"shape": (1, 6, 11, 31), "filters": 8, "share": 2, "strides": (2, 2), "pads": NO_PADS},
+    "no pads": {"shape": (1, 6, 9, 11), "filters": 8, "share": 2, "pads": NO_PADS, "bias": False},
+    "asymmetric pads": {"shape": (1, 6, 9, 11), "filters": 8, "share": 2, "pads": (0, 2, 3, 1), "zero_point": 8},
+    "wider halo, a table": {"shape": (1, 6, 9, 11), "filters": 8, "share": 2, "more_halo": 2, "epilogue": TABLE},
+    "all patterns": {"shape": (1, 40, 9, 9), "filters": 16, "patterns": 56},
+    "raw sums": {"shape": (1, 6, 9, 11), "filters": 8, "epilogue": "acc", "zero_point": 100},
+    "real results": {"shape": (1, 6, 9, 11), "filters": 8, "epilogue": REALS},
+    "nothing left": {"shape": (1, 6, 9, 11), "filters": 8, "rate": 1e9, "zero_point": 4},
+    "nothing pruned but taps": {"shape": (1, 6, 9, 11), "filters": 8, "rate": 0.5, "zero_point": 4},
+}
+
+
+def built(case: dict, target_name: str):
+    options = dict(case)
+    weight = {name: options.pop(name) for name in ("filters", "share", "patterns", "rate") if name in options}
+    fkw = pruned_weight(channels=options["shape"][1], **{"share": 1, **weight})
+    target = find_target(target_name)
+    return target, fkw, sparse_convolution(target, fkw, **options)
+
+
+@pytest.mark.parametrize("target_name", TARGETS)
+@pytest.mark.parametrize("name", CASES)
+def test_against_the_reference(name: str, target_name: str) -> None:
+    target, fkw, workload = built(CASES[name], target_name)
+    check(PatternConvolution(), workload, fkw, target)
+
+
+@pytest.mark.parametrize("target_name", TARGETS)
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_every_configuration_gives_the_same(strides: tuple[int, int], target_name: str) -> None:
+    case = {"shape": (1, 5, 17, 29), "filters": 8, "share": 2, "strides": strides, "epilogue": RESIDUAL}
+    target, fkw, workload = built(case, target_name)
+    family = PatternConvolution()
+    space = family.space(workload, target)
+    for columns in space["columns"]:
+        for blocks, splits in ((1, 1), (3, 2), (8, 4)):
+            check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "splits": splits})
+
+
+@pytest.mark.parametrize("target_name", TARGETS)
+def test_scales_above_one_half(target_name: str) -> None:
+    target, fkw, workload = built({"shape": (1, 3, 9, 11), "filters": 8, "share": 2}, target_name)
+    check(PatternConvolution(), workload, fkw, target, arrays=values(workload, fkw, small_shift=True))
+
+
+@pytest.mark.parametrize("target_name", TARGETS)
+def test_extreme_codes_and_weights(target_name: str) -> None:
+    target, fkw, workload = built({"shape": (1, 32, 9, 11), "filters": 8, "share": 2, "rate": 0.5, "dtype": "int8"}, target_name)
+    arrays = values(workload, fkw)
+    random = np.random.default_rng(3)
+    arrays[0] = random.choice([-128, 127], arrays[0].shape).astype(np.int8)
+    arrays[5] = random.choice([-127, 127], arrays[5].shape).astype(np.int8)
+    check(PatternConvolution(), workload, fkw, target, arrays=arrays)
+
+
+def test_links_with_nothing_but_the_runtime() -> None:
+    target, _, workload = built(CASES["share 4 with a residual"], "host")
+    assert_links_alone(PatternConvolution(), workload, target)
