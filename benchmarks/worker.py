@@ -39,6 +39,8 @@ class Assignment:
     folder: str = ""
     seed: int = 0
     precision: str = "float"
+    pruned: dict[str, Any] | None = None
+    """The fields of `engines.Pruned` where the network is pruned."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def prepare(assignment: Assignment) -> tuple[dict[str, Callable[[], object]], di
         raise MissingEngineError(f"{error.name} is not installed: {engines.ENGINES[assignment.engine].pip}") from error
     if assignment.precision not in engine.precisions:
         raise WorkerError(f"has no {assignment.precision} adapter here")
-    model = engines.Model(assignment.model, Path(assignment.folder), assignment.seed)
+    pruned = None if assignment.pruned is None else engines.Pruned(**assignment.pruned)
+    model = engines.Model(assignment.model, Path(assignment.folder), assignment.seed, pruned)
     start = time.perf_counter()
     run = Forward(engine().prepare(model, assignment.precision, len(assignment.cores)), model)
     prepared = time.perf_counter() - start

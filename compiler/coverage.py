@@ -12,6 +12,7 @@ from typing import Any
 
 EDGES = frozenset({"Quantize", "Dequantize"})
 COPIES = frozenset({"Relayout", "Concat"})
+"""What a compiled network copies for, where it must; others that move elements are a network's own (``runtime.exactness``)."""
 INTEGER, FLOAT = "integer", "float"
 BEFORE, BETWEEN, AFTER = "before the integers", "between integers", "after the integers"
 

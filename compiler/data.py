@@ -3,8 +3,8 @@
 ======================== =================================================================================================
 DATA                     is read as
 ======================== =================================================================================================
-``samples.npz``          array ``x`` [N, ...] as the model takes it, and optionally ``y`` [N], the classes; or an array [N, ...] for
-                         each input of the model, by its name
+``samples.npz``          array ``x`` [N, ...] as the model takes it, and optionally ``y`` [N], the classes; or an array [N, ...]
+                         for each input of the model, by its name
 a folder                 a folder of images for each class; see :mod:`tapdot.compiler.images`
 an array or tensor       as ``x``; a tuple of two as ``x`` and ``y``; a mapping as what it names
 any other iterable       batches, single samples, or pairs of either with labels, such as a torch DataLoader gives

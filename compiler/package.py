@@ -39,6 +39,7 @@ from tapdot.compiler.errors import PackageError, TapdotError
 from tapdot.compiler.files import replacing
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.program import WEIGHTS, KernelCall, Program
+from tapdot.compiler.sparsity import LayerStructure
 from tapdot.compiler.text import parse_graph, print_graph
 from tapdot.kernels.layout import ALIGNMENT
 from tapdot.kernels.target import Target
@@ -156,6 +157,11 @@ class Package:
         """How far each integer tensor is from the float network's, worst first; empty where it was not measured."""
         return tuple(TensorGap(**found) for found in self.manifest.get("numeric_gap", ()))
 
+    @cached_property
+    def sparsity(self) -> tuple[LayerStructure, ...]:
+        """What is pruned in the layers that are computed sparse, and how it is stored."""
+        return tuple(LayerStructure.from_json(found) for found in self.manifest.get("sparsity", ()))
+
     @property
     def weights(self) -> FileRange:
         """Where ``weights.bin`` lies in the file."""
@@ -240,7 +246,7 @@ class Package:
                 _check_entries(path, archive, package.manifest["entries"])
             if package.program.weights_bytes != package.weights.size:
                 raise ValueError("the program and the weights are not of one package")
-            _ = package.target, package.coverage, package.numeric_gap
+            _ = package.target, package.coverage, package.numeric_gap, package.sparsity
             return package
         except FileNotFoundError as error:
             raise PackageError(f"There is no package at {path}. Make one with: tapdot compile MODEL -o {path}") from error
@@ -263,6 +269,7 @@ class Package:
         import_notes: Iterable[str] = (),
         coverage: Coverage | None = None,
         numeric_gap: Iterable[TensorGap] = (),
+        sparsity: Iterable[LayerStructure] = (),
     ) -> Package:
         """Writes a lowered model to a temporary file that lives as long as the package, or until ``save``."""
         temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
@@ -285,6 +292,7 @@ class Package:
                     "notes": list(notes),
                     "coverage": None if coverage is None else coverage.json(),
                     "numeric_gap": [dataclasses.asdict(gap) for gap in numeric_gap],
+                    "sparsity": [layer.json() for layer in sparsity],
                     "entries": entries,
                     "program": lowered.program.json(),
                 }

@@ -29,6 +29,8 @@ from tapdot.compiler.types import DTYPES, TensorType
 
 INLINE = 16
 """Constants of at most this many elements are printed in full."""
+GLANCE = 4
+"""Elements of a constant that a reader at a terminal is shown."""
 
 # -- printing ---------------------------------------------------------------------------------------------------------------
 
@@ -41,6 +43,19 @@ def print_graph(graph: Graph) -> str:
     lines += [print_node(node, graph.types) for node in graph.nodes]
     lines.append("return " + ", ".join(print_name(name) for name in graph.outputs))
     return "\n".join(lines) + "\n"
+
+
+def shortened(text: str) -> str:
+    """The text for somebody who only reads it: no more than :data:`GLANCE` elements of a constant; it cannot be parsed."""
+    return "".join(_shortened_line(line) for line in text.splitlines(keepends=True))
+
+
+def _shortened_line(line: str) -> str:
+    start, equals, elements = line.rstrip("]\n").rpartition(" = [")
+    found = elements.split(", ")
+    if not line.startswith("constant ") or not equals or len(found) <= GLANCE:
+        return line
+    return f"{start} = [{', '.join(found[: GLANCE - 1])}, ... {len(found) - GLANCE + 1} more]\n"
 
 
 def print_node(node: Node, types: Mapping[str, TensorType]) -> str:

@@ -22,7 +22,7 @@ DENSE_SHARE = 0.82
 """Of the machine's products a cycle, in dense kernels."""
 CACHED_WEIGHT_BYTES = 1 << 20
 MEMORY_BYTES_PER_CYCLE = 8.0
-COPIED_BYTES_PER_CYCLE = 8.0
+COPIED_BYTES_PER_CYCLE = 16.0
 ELEMENT_CYCLES = 3.0
 """For a vector of input elements that is packed, and for one of results that goes through an epilogue, in sparse kernels."""
 FLOAT_TAP_CYCLES = 0.75

@@ -306,14 +306,17 @@ class PositionEpilogue(IntegerOperands):
     ) -> list[Value]:
         """An operand at ``count`` vectors of positions from lane ``first`` of the runs on."""
         lanes = self.isa.lanes
-        found, anywhere = [], next(run for run in runs if run is not None)
-        for v in range(count):
+        found: list[Value] = []
+        anywhere = next(run for run in runs if run is not None)
+        while len(found) < count:
+            start, left = first + len(found) * lanes, count - len(found)
+            together = max(v for v in (1, 2, 4) if v == 1 or (v <= left and start % columns + v * lanes <= columns))
             parts = []
-            for run, column, _, width in pieces(columns, columns, first + v * lanes, lanes):
+            for run, column, _, width in pieces(columns, columns, start, together * lanes):
                 y, x = runs[run] or anywhere
                 parts.append((self._place(operand, n, channel, y, x + column), width))
             if len(parts) == 1:
-                found += self.vectors.widen(buffer, parts[0][0], 1)
+                found += self.vectors.widen(buffer, parts[0][0], together)
                 continue
             loaded = [load(buffer, place, width) for place, width in parts]
             found.append(T.Bind(T.Bind(T.Shuffle(loaded, list(range(lanes)))).astype(self.vectors.vector)))

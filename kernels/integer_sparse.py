@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tapdot.kernels import numerics
-from tapdot.kernels.emit import Registers, Value, argument, load, loop, splat, when
+from tapdot.kernels.emit import Registers, Value, argument, local_buffer, loop, splat, when
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW
 from tapdot.kernels.integer_rows import PLANAR, PositionEpilogue
@@ -36,7 +36,8 @@ LARGEST_TABLE = 2**16
 class PatternConvolution(Family):
     """``QSparseConv`` with 3x3 kernels, stride 1 or 2, on planar rows.
 
-    Configuration: ``columns`` of a block of positions, ``blocks`` of a tile, ``splits`` of the filters among threads.
+    Configuration: ``columns`` of a block of positions, ``blocks`` of a tile, ``strip``, the tiles whose windows are copied together,
+    ``splits`` of the filters among threads.
     """
 
     name = "pattern_convolution"
@@ -88,9 +89,9 @@ class PatternConvolution(Family):
         bias = folded_bias(workload, gather.operand_offset, fkw, constants.get(BIAS, np.zeros(geometry.filters, np.int32)), 1)
         return [
             gather.table(fkw.patterns),
-            _at_least_one(gather.pack_weights(fkw.weight)),
-            _at_least_one(fkw.index.astype(np.int32) * plan.unit),
-            _at_least_one((fkw.pattern_ids.astype(np.int64) * gather.entry).astype(np.uint16)),
+            _filled(gather.pack_weights(fkw.weight), geometry.share * KEPT),
+            _filled(fkw.index.astype(np.int32) * plan.unit),
+            _filled((fkw.pattern_ids.astype(np.int64) * gather.entry).astype(np.uint16)),
             fkw.offset.astype(np.int32),
             fkw.reorder.astype(np.int32) * geometry.share,
             group_bounds(fkw, plan.splits),
@@ -158,9 +159,16 @@ GROUP_KERNELS = 6
 """The epilogue of a group takes about as long as that many kernels."""
 
 
-def _at_least_one(array: np.ndarray) -> np.ndarray:
-    """The array, or a single zero where it is empty: buffers have elements."""
-    return array if array.size else np.zeros(1, array.dtype)
+def _filled(array: np.ndarray, elements: int = 1) -> np.ndarray:
+    """The array, or zeros where it is empty: buffers have elements."""
+    return array if array.size else np.zeros(elements, array.dtype)
+
+
+def _at_most(start: Value, size: int, extent: int) -> Value:
+    """``start``, a multiple of ``size``, or less where ``size`` would reach beyond ``extent``."""
+    if extent <= size:
+        return 0
+    return T.min(start, extent - size) if extent % size else start
 
 
 class Emitter:
@@ -191,47 +199,59 @@ class Emitter:
         self.epilogue.declare_variables()
         self.y = argument("y", self.workload.output.elements, self.workload.output.stored_dtype)
         threads = pays(plan.cycles() * geometry.batch)
-        with loop(geometry.batch * plan.tiles, parallel=threads and plan.splits == 1) as task:
+        with loop(geometry.batch * plan.strips, parallel=threads and plan.splits == 1) as task:
             scratch = T.alloc_buffer((plan.scratch,), self.gather.scratch_dtype)
-            n, tile = task // plan.tiles, task % plan.tiles
-            with when(tile == 0, plan.tiles > 1), loop(geometry.filters) as channel:
+            n, strip = task // plan.strips, task % plan.strips
+            with when(strip == 0, plan.strips > 1), loop(geometry.filters) as channel:
                 self.epilogue.emit_halo(self.y, n, channel)
-            corners = [self._corner(tile, index) for index in range(plan.blocks)]
-            self._pack(scratch, n, corners)
-            with loop(plan.splits, parallel=threads and plan.splits > 1) as split:
+            first_tile = _at_most(strip * plan.strip, plan.strip, plan.tiles)
+            self._pack(scratch, n, first_tile)
+            with loop(plan.splits, parallel=threads and plan.splits > 1) as split, loop(plan.strip) as index:
                 first, last = (0, geometry.groups) if plan.splits == 1 else (self.bounds[split], self.bounds[split + 1])
+                corners = [self._corner(first_tile + index, block) for block in range(plan.blocks)]
+                start = T.Bind(index * plan.tile_windows)
                 with T.serial(last - first) as group:
-                    self._group(scratch, n, tile, corners, first + group)
+                    self._group(scratch, start, n, corners, first + group)
 
-    def _corner(self, tile: Value, index: int) -> tuple[Value, Value]:
-        """The first position of a block of a tile: the last blocks of the plane end at its edges."""
-        plan, geometry = self.plan, self.plan.geometry
-        first = T.min(tile * plan.blocks, plan.all_blocks - plan.blocks) if plan.all_blocks % plan.blocks else tile * plan.blocks
-        block = first + index
+    def _corner(self, tile: Value, index: Value) -> tuple[Value, Value]:
+        """The first position of a block of a tile: the last tile ends with the plane, as the last blocks of rows and columns do."""
+        plan, geometry, shape = self.plan, self.plan.geometry, self.gather.block
+        block = _at_most(tile * plan.blocks, plan.blocks, plan.all_blocks) + index
+        y = _at_most(block // plan.block_columns * shape.height, shape.height, geometry.height)
+        x = _at_most(block % plan.block_columns * shape.width, shape.width, geometry.width)
+        return T.Bind(y), T.Bind(x)
 
-        def place(number: Value, size: int, extent: int) -> Value:
-            if extent <= size:
-                return 0
-            return T.min(number * size, extent - size) if extent % size else number * size
-
-        y = place(block // plan.block_columns, plan.gather.block.height, geometry.height)
-        x = place(block % plan.block_columns, plan.gather.block.width, geometry.width)
-        return (T.Bind(y) if not isinstance(y, int) else y, T.Bind(x) if not isinstance(x, int) else x)
-
-    def _pack(self, scratch: Value, n: Value, corners: Sequence[tuple[Value, Value]]) -> None:
-        """The windows of all input channels."""
+    def _pack(self, scratch: Value, n: Value, first_tile: Value) -> None:
+        """The windows of all input channels for a strip of tiles."""
         plan, geometry = self.plan, self.plan.geometry
         (stride_y, stride_x), (top, left, _, _) = geometry.strides, geometry.pads
         shape, pitch = geometry.x.shape, self.x_layout.pitch(geometry.x.shape[3])
-        starts = [(y * stride_y - top) * pitch + x * stride_x - left for y, x in corners]
-        starts = [start if isinstance(start, int) else T.Bind(start) for start in starts]
+        count = plan.strip * plan.blocks
+        starts, places = local_buffer(count, "int32"), local_buffer(count, "int32")
+        with loop(plan.strip) as tile:
+            for block in range(plan.blocks):
+                y, x = self._corner(first_tile + tile, block)
+                index = tile * plan.blocks + block
+                T.buffer_store(starts, (y * stride_y - top) * pitch + x * stride_x - left, [index])
+                T.buffer_store(places, tile * plan.tile_windows + block * self.gather.window, [index])
+        side_by_side = plan.block_columns if plan.whole_rows else plan.blocks
+        neighbours = side_by_side - (geometry.width % self.gather.block.width != 0)
         with loop(geometry.channels) as channel:
             origin = T.Bind(self.x_layout.offset(shape, n, channel, 0, 0))
-            for index, start in enumerate(starts):
-                place = channel * plan.unit + index * plan.gather.window
-                self.gather.pack_window(self.x, origin + start, pitch, scratch, place)
+            with loop(count // side_by_side) as part:
+                first = part * side_by_side
+                block = 0
+                while block < side_by_side:
+                    pair = 2 if plan.whole_rows and self.gather.pairs and block + 1 < neighbours else 1
+                    start = T.Bind(origin + starts[first + block])
+                    here = [T.Bind(channel * plan.unit + places[first + block + index]) for index in range(pair)]
+                    if pair == 2:
+                        self.gather.pack_pair(self.x, start, pitch, scratch, here)
+                    else:
+                        self.gather.pack_window(self.x, start, pitch, scratch, here[0])
+                    block += pair
 
-    def _group(self, scratch: Value, n: Value, tile: Value, corners: Sequence[tuple[Value, Value]], group: Value) -> None:
+    def _group(self, scratch: Value, start: Value, n: Value, corners: Sequence[tuple[Value, Value]], group: Value) -> None:
         """All kernels of one share group at one tile, and the results of its filters."""
         plan, share = self.plan, self.plan.geometry.share
         vectors, block = plan.vectors, plan.gather.block
@@ -243,7 +263,7 @@ class Emitter:
                 sums[member * vectors + v] = bias
         first = T.Bind(self.offset[group])
         with T.serial(T.Bind(self.offset[group + 1] - first)) as kernel:
-            self._kernel(scratch, first + kernel, sums)
+            self._kernel(scratch, start, first + kernel, sums)
         for member in range(share):
             registers = range(member * vectors, (member + 1) * vectors)
             values = self.epilogue.channel(channel + member)
@@ -251,10 +271,10 @@ class Emitter:
             here = [T.Bind(sums[register]) for register in registers]
             self.epilogue.emit_blocks(values, here, self.y, n, channel + member, block, corners)
 
-    def _kernel(self, scratch: Value, kernel: Value, sums: Registers) -> None:
+    def _kernel(self, scratch: Value, start: Value, kernel: Value, sums: Registers) -> None:
         """One kernel: its gathers, each for all filters of the group."""
         plan, share = self.plan, self.plan.geometry.share
-        place = T.Bind(self.places[kernel])
+        place = T.Bind(self.places[kernel] + start)
         pattern = self.gather.pattern(T.Bind(self.ids[kernel].astype("int32")))
         weights = self.gather.weights(self.weights, kernel, share)
         for block in range(plan.blocks):

@@ -135,9 +135,8 @@ class _Emitter:
         geometry = self.plan.geometry
         layout, shape = self.operand.layout or Layout(), self.operand.shape
         (stride_y, stride_x), (top, left, _, _) = geometry.strides, geometry.pads
-        pitch, plane = layout.pitch(shape[3]), layout.plane(shape[2], shape[3])
         start = layout.offset(shape, n, 0, y * stride_y - top, x * stride_x - left)
-        self.plan.gather.fill(scratch, self.x, T.Bind(start) if not isinstance(start, int) else start, plane, pitch)
+        self.plan.gather.fill(scratch, self.x, T.Bind(start) if not isinstance(start, int) else start)
 
     def _group(self, scratch: Value, n: Value, tile: Value, y: Value, x: Value, group: Value) -> None:
         """All kernels of one share group at one tile, and the results of its filters."""

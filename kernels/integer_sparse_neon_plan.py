@@ -12,6 +12,7 @@ from tapdot.kernels.family import Config
 from tapdot.kernels.integer_sparse_plan import Geometry
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.pattern_operands_neon import GatheredTaps, PatternOperands, TileShape, WindowProducts
+from tapdot.kernels.layout import Layout
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
 
@@ -56,8 +57,10 @@ class NeonPlan:
     def gather(self) -> PatternOperands:
         """The operands of a tile."""
         geometry = self.geometry
+        layout, (_, _, height, width) = geometry.x.layout or Layout(), geometry.x.shape
+        place = (layout.pitch(width), layout.plane(height, width), self.rows, self.columns)
         sizes = (geometry.strides, geometry.channels, geometry.share, geometry.kernels, geometry.groups, geometry.patterns)
-        return FORMS[self.form](TileShape(self.rows, self.columns, *sizes), self.isa)
+        return FORMS[self.form](TileShape(*place, *sizes), self.isa)
 
     @property
     def row_tiles(self) -> int:

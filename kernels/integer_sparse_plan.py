@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tapdot.kernels.family import Config
@@ -20,15 +20,26 @@ SCRATCH_SLACK = 64
 
 FIRST_LEVEL_BYTES = 40 * 1024
 """Of the first-level data cache, what windows may fill."""
-KERNEL_CYCLES = 1.0
+KERNEL_CYCLES = 1.5
 """Of every kernel: its place, its pattern, the loop."""
 VECTOR_OPERATIONS_PER_CYCLE = 3.0
 """Gathers and dots together; dots alone are bound by ``dots_per_cycle``."""
 FAR_WINDOW_CYCLES = 0.25
 """More for a window that comes from the second-level cache."""
 PACK_ROW_CYCLES = 1.2
+PAIRED_ROWS = 0.75
+"""Of that, where two neighbouring windows are copied together."""
+FAR_ROW_CYCLES = 0.6
+"""More for a row of a window whose neighbours are copied at another time."""
 EPILOGUE_CYCLES = 5.0
 """Of one vector of sums, and of starting a filter."""
+GROUP_CYCLES = 25.0
+"""Of starting a group: the end of its list is not foreseen."""
+STRIPS = (1, 2, 3, 4, 5, 6, 7, 8)
+SECOND_LEVEL_BYTES = 400 * 1024
+SCRATCH_PENALTY = 1.2
+FEW_STRIPS_PENALTY = 1.05
+"""Where threads would have to share a strip."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +122,16 @@ class Plan:
     geometry: Geometry
     gather: PatternGather
     blocks: int
+    strip: int
     splits: int
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
         geometry = Geometry(workload)
         found = {gather.block.columns: gather for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))}
-        plan = cls(geometry, found[config["columns"]], config["blocks"], config["splits"])
-        return cls(geometry, plan.gather, min(plan.blocks, plan.all_blocks), plan.splits)
+        plan = cls(geometry, found[config["columns"]], config["blocks"], config["strip"], config["splits"])
+        plan = replace(plan, blocks=min(plan.blocks, plan.all_blocks))
+        return replace(plan, strip=min(plan.strip, plan.tiles))
 
     # -- the plane ----------------------------------------------------------------------------------------------------------
 
@@ -141,6 +154,17 @@ class Plan:
         return -(-self.all_blocks // self.blocks)
 
     @property
+    def strips(self) -> int:
+        """Strips of tiles, whose windows are copied together."""
+        return -(-self.tiles // self.strip)
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether every strip is whole rows of blocks, so that neighbours in it are neighbours in the plane."""
+        strip = self.strip * self.blocks
+        return strip % self.block_columns == 0 and self.all_blocks % strip == 0
+
+    @property
     def vectors(self) -> int:
         """Vectors of positions in a tile."""
         return self.blocks * self.gather.block.vectors
@@ -149,12 +173,17 @@ class Plan:
 
     @property
     def unit(self) -> int:
-        """Elements of the scratch for one input channel."""
+        """Elements of the scratch for one input channel of a tile."""
         return self.blocks * self.gather.window
 
     @property
+    def tile_windows(self) -> int:
+        """Elements of the scratch for a tile."""
+        return self.geometry.channels * self.unit + SCRATCH_SLACK
+
+    @property
     def scratch(self) -> int:
-        return round_up(self.geometry.channels * self.unit + SCRATCH_SLACK, 64)
+        return round_up(self.strip * self.tile_windows, 64)
 
     # -- cost ---------------------------------------------------------------------------------------------------------------
 
@@ -164,31 +193,40 @@ class Plan:
         held = share * (self.vectors + self.gather.vectors.weight_registers)
         return held + self.gather.registers + 1 <= registers
 
-    def cycles(self) -> float:
+    def cycles(self, cores: int = 1) -> float:
         """An estimate for one image on one core."""
         geometry, gather = self.geometry, self.gather
         dots = geometry.share * self.vectors
         operations = (dots + self.vectors) / VECTOR_OPERATIONS_PER_CYCLE + KERNEL_CYCLES
         kernel = max(dots / gather.vectors.dots_per_cycle, operations)
-        if self.scratch > FIRST_LEVEL_BYTES:
+        if geometry.channels * self.blocks * gather.window > FIRST_LEVEL_BYTES:
             kernel += FAR_WINDOW_CYCLES * self.blocks
-        pack = PACK_ROW_CYCLES * (gather.block.rows + 2) * self.blocks * geometry.channels
-        epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + 1)
-        return self.tiles * (geometry.kernels * kernel + pack + epilogue)
+        windows = self.strip * self.blocks * geometry.channels
+        near = min(1.0, self.strip * self.blocks / self.block_columns)
+        pack = windows * (gather.block.rows + 2) * (PACK_ROW_CYCLES + FAR_ROW_CYCLES * (1 - near))
+        if self.whole_rows and gather.pairs:
+            pack *= PAIRED_ROWS
+        epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + 1) + GROUP_CYCLES * geometry.groups
+        far = SCRATCH_PENALTY if self.scratch > SECOND_LEVEL_BYTES else 1.0
+        far *= FEW_STRIPS_PENALTY if self.strips * geometry.batch < cores else 1.0
+        return self.strips * (self.strip * (geometry.kernels * kernel + epilogue) + pack) * far
 
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The configuration of the lowest estimate."""
     geometry = Geometry(workload)
     plans = [
-        Plan(geometry, gather, blocks, 1) for gather in gathers(target, geometry.strides, (geometry.height, geometry.width)) for blocks in range(1, MOST_BLOCKS + 1)
+        Plan(geometry, gather, blocks, strip, 1)
+        for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))
+        for blocks in range(1, MOST_BLOCKS + 1)
+        for strip in STRIPS
     ]
-    plans = [plan for plan in plans if plan.blocks <= plan.all_blocks]
-    best = min([plan for plan in plans if plan.fits()] or plans[:1], key=Plan.cycles)
+    plans = [plan for plan in plans if plan.blocks <= plan.all_blocks and plan.strip <= plan.tiles]
+    best = min([plan for plan in plans if plan.fits()] or plans[:1], key=lambda plan: plan.cycles(target.cores))
     splits = 1
-    while best.tiles * geometry.batch * splits < target.cores and splits * 2 <= geometry.groups:
+    while best.strips * geometry.batch * splits < target.cores and splits * 2 <= geometry.groups:
         splits *= 2
-    return {"columns": best.gather.block.columns, "blocks": best.blocks, "splits": splits}
+    return {"columns": best.gather.block.columns, "blocks": best.blocks, "strip": best.strip, "splits": splits}
 
 
 def space(workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
@@ -197,5 +235,6 @@ def space(workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
     return {
         "columns": [gather.block.columns for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))],
         "blocks": list(range(1, MOST_BLOCKS + 1)),
+        "strip": list(STRIPS),
         "splits": [split for split in (1, 2, 4, 8) if split <= geometry.groups],
     }

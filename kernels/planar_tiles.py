@@ -4,8 +4,9 @@ Vectors run over positions. Where input, output and residuals share one row pitc
 ``position = y * pitch + x``, because the halo between two rows is shared: vectors run across row ends, what they compute for the
 halo's columns is replaced by the stored zero, and hardly a lane is lost. Else every row is a line of its own.
 
-A tile is ``rows`` lines by ``vectors`` vectors. Tiles never reach past the end of their line: where the last one would, it starts
-earlier and computes some positions a second time. So one body of code serves every tile, and nothing outside is written.
+A tile is ``rows`` lines by ``vectors`` vectors; a block is a run of tiles side by side that are computed together. Neither
+reaches past the end of its line: where the last one would, it starts earlier and computes some positions a second time. So one
+body of code serves every tile, and nothing outside is written.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tapdot.kernels.tvm_adapter import T
 class PlanarTiles:
     """The tiles of output planes of ``height`` by ``width`` positions.
 
-    ``lanes``: positions of a vector. ``linear``: the plane is one line, with ``pitch`` positions from a row to the next.
+    ``lanes``: positions of a vector. ``linear``: the plane is one line, with ``pitch`` positions from a row to the next. ``run``:
+    tiles of a block.
     """
 
     height: int
@@ -33,6 +35,7 @@ class PlanarTiles:
     rows: int
     vectors: int
     linear: bool
+    run: int = 1
 
     @cached_property
     def lines(self) -> int:
@@ -66,24 +69,38 @@ class PlanarTiles:
         return tuple((row, offset) for row in range(self.rows) for offset in offsets)
 
     @property
-    def line_tiles(self) -> int:
-        """Tiles side by side along a line."""
-        return -(-self.length // self.span)
+    def block_span(self) -> int:
+        """Positions of a line that a block covers."""
+        return min(self.run * self.span, self.length)
+
+    @property
+    def block_tiles(self) -> int:
+        """Tiles of a block."""
+        return -(-self.block_span // self.span)
+
+    @property
+    def line_blocks(self) -> int:
+        """Blocks side by side along a line."""
+        return -(-self.length // self.block_span)
 
     @property
     def count(self) -> int:
-        """Tiles of a plane."""
-        return -(-self.lines // self.rows) * self.line_tiles
+        """Blocks of a plane."""
+        return -(-self.lines // self.rows) * self.line_blocks
 
     @property
     def useful(self) -> float:
         """Positions of the tensor, as a share of the positions computed."""
-        return self.height * self.width / (self.count * len(self.places) * self.lanes)
+        return self.height * self.width / (self.count * self.block_tiles * len(self.places) * self.lanes)
 
-    def start(self, tile: Value) -> tuple[Value, Value]:
-        """(line, position in it) where a tile starts; ``tile`` counts along lines first."""
-        line, piece = tile // self.line_tiles, tile % self.line_tiles
-        return _clipped(line, self.rows, self.lines), _clipped(piece, self.span, self.length)
+    def start(self, block: Value) -> tuple[Value, Value]:
+        """(line, position in it) where a block starts; ``block`` counts along lines first."""
+        line, piece = block // self.line_blocks, block % self.line_blocks
+        return _clipped(line, self.rows, self.lines), _clipped(piece, self.block_span, self.length)
+
+    def tile_offset(self, tile: Value) -> Value:
+        """Positions from the start of a block to the start of one of its tiles."""
+        return _clipped(tile, self.span, self.block_span)
 
     @property
     def has_strips(self) -> bool:

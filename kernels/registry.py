@@ -18,6 +18,7 @@ from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup
 from tapdot.kernels.integer_gemm import IntegerFullyConnected
 from tapdot.kernels.integer_matrix_convolution import IntegerMatrixConvolution
 from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
+from tapdot.kernels.integer_quad_convolution import QuadConvolution
 from tapdot.kernels.integer_sparse import PatternConvolution
 from tapdot.kernels.integer_sparse_gemm import IntegerSparseFullyConnected
 from tapdot.kernels.pooling import Pooling
@@ -40,6 +41,7 @@ def families() -> tuple[Family, ...]:
         DepthwiseConvolution(),
         IntegerDepthwise(),
         PatternConvolution(),
+        QuadConvolution(),
         IntegerMatrixConvolution(),
         IntegerConvolution(),
         DenseConvolution(),

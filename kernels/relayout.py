@@ -186,8 +186,8 @@ class _Emitter:
         if source.channel_block == 1 and width_block % self.tile == 0 and self._may_overrun(source, columns):
             squares = Squares.of(rows, columns, self.tile, self.isa, self.codes, self.convert)
             for first in range(0, width_block, self.tile):
-                channels = range(first, min(filled, first + self.tile))
-                planes = [Plane(self.x, source, shape, n, block * width_block + lane) for lane in channels]
+                lanes = range(first, min(filled, first + self.tile))
+                planes = [Plane(self.x, source, shape, n, block * width_block + lane) for lane in lanes]
                 squares.to_block(planes, zero, target_plane, first)
             return
         tiled = source.channel_block == 1 and self.codes and width_block == QUAD and columns >= self.tile

@@ -181,26 +181,43 @@ class _Emitter:
             self._task(task // plan.splits // self.tiles.count, task, self.x)
 
     def _task(self, n: Value, task: Value, inputs: Buffer) -> None:
-        """One tile and one part of the groups."""
+        """One block of tiles and one part of the groups."""
         plan, tiles, y = self.plan, self.tiles, self.workload.output
-        part, tile = task % plan.splits, T.Bind(task // plan.splits % tiles.count)
-        line, position = tiles.start(tile)
+        part, block = task % plan.splits, T.Bind(task // plan.splits % tiles.count)
+        line, position = tiles.start(block)
         if isinstance(self.source, PackedSource):
             inputs = T.alloc_buffer((self.source.scratch,), "float32")
             self.source.emit_window(self.x, inputs, n, line, position)
         origin = T.Bind(self.source.origin(n, line, position))
-        phase = T.Bind(position % tiles.pitch) if tiles.has_strips else None
         with T.serial(self.cuts[part], self.cuts[part + 1]) as group:
             first = T.Bind(self.reorder[group] * plan.share)
-            self._fetch_result(n, first, line, position)
+            self._fetch_next(n, block, group)
             if plan.output_layout.halo:
-                with when(tile == 0, tiles.count > 1):
+                with when(block == 0, tiles.count > 1):
                     for member in range(plan.share):
                         write_halo(
                             self.y, plan.output_layout, y.shape, n, first + member, "float32", self.lanes, not tiles.has_strips
                         )
-            sums = self._sums(group, first, inputs, origin)
-            self._finish(sums, n, first, line, position, phase)
+            with loop(tiles.block_tiles) as tile:
+                along = tiles.tile_offset(tile)
+                self._fetch_result(n, first, line, position + along)
+                sums = self._sums(group, first, inputs, T.Bind(origin + along))
+                self._finish(sums, n, first, line, T.Bind(position + along))
+
+    def _fetch_next(self, n: Value, block: Value, group: Value) -> None:
+        """Asks for this group's share of the inputs that the next block reads."""
+        plan, tiles, shape = self.plan, self.tiles, self.source.shape
+        lines = plan.fetched
+        if tiles.count == 1 or not lines:
+            return
+        line, position = tiles.start(T.Bind(T.min(block + 1, tiles.count - 1)))
+        layout, per_group = self.source.layout, -(-shape[1] // plan.groups)
+        with loop(per_group) as index:
+            channel = group * per_group + index
+            with when(channel < shape[1], per_group * plan.groups > shape[1]):
+                start = T.Bind(layout.offset(shape, n, channel, line, position))
+                for ahead in lines:
+                    prefetch(self.x, start + ahead)
 
     def _fetch_result(self, n: Value, first: Value, line: Value, position: Value) -> None:
         """Asks for the lines that the group's results will be written to."""
@@ -290,12 +307,13 @@ class _Emitter:
     # -- results ------------------------------------------------------------------------------------------------------------
 
     def _finish(
-        self, sums: list[list[Value]], n: Value, first: Value, line: Value, position: Value, phase: Value | None
+        self, sums: list[list[Value]], n: Value, first: Value, line: Value, position: Value
     ) -> None:
         """Epilogue and store of one tile of a group; columns of the halo get the stored zero."""
         tiles, shape, lanes = self.tiles, self.workload.output.shape, self.lanes
         layout, width = self.plan.output_layout, self.workload.output.shape[3]
         pitch = layout.pitch(width)
+        phase = T.Bind(position % tiles.pitch) if tiles.has_strips else None
         for member, values in enumerate(sums):
             channel = T.Bind(first + member)
             common = self.extras.channel(n, channel, lanes)

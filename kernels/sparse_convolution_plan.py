@@ -36,8 +36,8 @@ class Plan:
     """A workload of ``SparseConv`` cut for a target.
 
     ``rows``, ``vectors``: the register tile; ``linear``: whether a plane is one line; ``columns``: whether kernels are taken apart
-    into columns, so that rows of a tile share loads; ``packed``: whether a tile reads a copy of its window; ``splits``: parts of the
-    groups among threads.
+    into columns, so that rows of a tile share loads; ``packed``: whether a block of tiles reads a copy of its window; ``run``: tiles
+    of a block, which share what is in the caches; ``splits``: parts of the groups among threads.
     """
 
     workload: Workload
@@ -47,12 +47,13 @@ class Plan:
     linear: bool
     columns: bool
     packed: bool
+    run: int
     splits: int
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
         linear, columns, packed = (bool(config[name]) for name in ("linear", "columns", "packed"))
-        return cls(workload, target.isa, config["rows"], config["vectors"], linear, columns, packed, config["splits"])
+        return cls(workload, target.isa, config["rows"], config["vectors"], linear, columns, packed, config["run"], config["splits"])
 
     # -- the workload ---------------------------------------------------------------------------------------------------------
 
@@ -101,13 +102,19 @@ class Plan:
 
     @cached_property
     def fetched(self) -> list[int]:
-        """Elements, from a tile's origin in a channel on, of the cache lines that the tile before has not read."""
-        taps = self.source.tap_offsets
-        tiles, last = self.tiles, max(taps)
+        """Elements, from the place of a tile's first output on, of the cache lines that it is the first to read in a channel."""
+        if isinstance(self.source, PhasedSource):
+            return []
+        (top, left, _, _), tiles = self.workload["pads"], self.tiles
+        rows, columns = (axis.kernel for axis in self.source.axes)
         if self.linear:
-            return list(range(last, last + tiles.span, LINE_FLOATS))
-        rows = range(1 if tiles.line_tiles == 1 else -1, tiles.rows + 1)
-        return [row * self.source.pitch + along for row in rows for along in range(0, tiles.span + 1, LINE_FLOATS)]
+            last = (rows - 1 - top) * self.line_pitch + columns - 1 - left
+            return list(range(last, last + tiles.block_span, LINE_FLOATS))
+        new = range(rows - 1 if tiles.line_blocks == 1 else 0, tiles.rows + rows - 1)
+        pitch = DirectSource(self.workload, self.isa.lanes).pitch
+        return [
+            (row - top) * pitch - left + along for row in new for along in range(0, tiles.block_span + columns - 1, LINE_FLOATS)
+        ]
 
     # -- the cut --------------------------------------------------------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class Plan:
     def tiles(self) -> PlanarTiles:
         """The register tiles of a plane."""
         height, width = self.workload.output.shape[2:]
-        return PlanarTiles(height, width, self.line_pitch, self.isa.lanes, self.rows, self.vectors, self.linear)
+        return PlanarTiles(height, width, self.line_pitch, self.isa.lanes, self.rows, self.vectors, self.linear, self.run)
 
     @cached_property
     def scheme(self) -> UnitScheme:
@@ -174,7 +181,7 @@ class Plan:
         latency = isa.fma_latency * KEPT / self.copies
         kernel = max(1.03 * arithmetic, 1.1 * loads, latency) + 0.08 * min(arithmetic, loads) + KERNEL_CYCLES
         group = GROUP_CYCLES + STORE_CYCLES * self.accumulators * self.copies + BRANCH_CYCLES * len(self.scheme.kinds)
-        tiles = self.source.shape[0] * self.tiles.count * self.groups * (kernels * kernel + group)
+        tiles = self.source.shape[0] * self.tiles.count * self.tiles.block_tiles * self.groups * (kernels * kernel + group)
         return tiles + self.source.shape[0] * self.source.scratch / isa.lanes * PHASES_PER_VECTOR
 
     @property
@@ -188,25 +195,25 @@ class Plan:
 def candidates(workload: Workload, target: Target) -> Iterator[Plan]:
     """Plans worth a look."""
     isa = target.isa
-    first = Plan(workload, isa, 1, 1, False, False, False, 1)
+    first = Plan(workload, isa, 1, 1, False, False, False, 1, 1)
     height = workload.output.shape[2]
     most = max(1, (isa.registers - 2) // first.share)
     columns = (False,) if first.by_quads else (False, True)
     if first.positions_share_a_line:
-        flat = Plan(workload, isa, 1, 1, True, False, False, 1)
+        flat = Plan(workload, isa, 1, 1, True, False, False, 1, 1)
         for vectors in range(1, min(most, flat.tiles.vectors_per_line) + 1):
-            yield Plan(workload, isa, 1, vectors, True, False, False, 1)
+            yield Plan(workload, isa, 1, vectors, True, False, False, 1, 1)
     for rows in range(1, min(most, height) + 1):
         for vectors in range(1, min(most // rows, first.tiles.vectors_per_line) + 1):
             for apart in columns:
                 if rows > 1 or not apart:
-                    yield Plan(workload, isa, rows, vectors, False, apart, False, 1)
+                    yield Plan(workload, isa, rows, vectors, False, apart, False, 1, 1)
 
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The cheapest plan by the estimate; groups are cut where tiles are too few for the cores."""
     fitting = [plan for plan in candidates(workload, target) if plan.fits]
-    best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, False, 1)], key=Plan.cycles)
+    best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, False, 1, 1)], key=Plan.cycles)
     splits = 1
     while best.tiles.count * best.source.shape[0] * splits < 4 * target.cores and splits * 2 <= min(MOST_SPLITS, best.groups):
         splits *= 2
@@ -216,5 +223,6 @@ def default_config(workload: Workload, target: Target) -> Config:
         "linear": int(best.linear),
         "columns": int(best.columns),
         "packed": int(best.packed),
+        "run": best.run,
         "splits": splits,
     }

@@ -1,6 +1,6 @@
 """Where a sparse convolution finds its taps: in its input's planar rows, in a packed copy of a tile's window, or in phases.
 
-*Packed*: a register tile visits every channel many times in an order that no prefetcher guesses. A copy of what it needs, one
+*Packed*: a block of tiles visits every channel many times in an order that no prefetcher guesses. A copy of what it needs, one
 channel's window behind the other, takes few pages and whole cache lines, and puts the centre of every kernel at a multiple of a
 vector.
 
@@ -122,7 +122,7 @@ class Source(ABC):
 
     @abstractmethod
     def origin(self, n: Value, line: Value, position: Value) -> Value:
-        """Where the output at a position of a line of image ``n``, the first of a tile, looks for a tap whose offset is 0."""
+        """Where the output at a position of a line of image ``n``, the first of a block, looks for a tap whose offset is 0."""
 
 
 @dataclass(frozen=True)
@@ -143,23 +143,26 @@ class DirectSource(Source):
 
 @dataclass(frozen=True)
 class PackedSource(Source):
-    """A copy of the window of one tile."""
+    """A copy of the window of one block of tiles."""
 
     tiles: PlanarTiles
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the rows of a window overlap, so that it is copied as one run; else every row of taps is a run."""
+        return self.tiles.linear and self.tiles.block_span >= self.tiles.pitch
+
     @cached_property
     def pitch(self) -> int:
-        if self.tiles.linear:
-            return self.tiles.pitch
-        return round_up(self.tiles.span + self.axes[1].kernel - 1, self.lanes)
+        return self.tiles.pitch if self._whole else round_up(self._runs[1], self.lanes)
 
-    @property
+    @cached_property
     def _runs(self) -> tuple[int, int]:
         """Runs that are copied of a channel, and elements of each."""
-        rows, columns = self.axes
-        if self.tiles.linear:
-            return 1, self.tiles.span + max(self.tap_offsets) - min(self.tap_offsets)
-        return self.tiles.rows + rows.kernel - 1, self.tiles.span + columns.kernel - 1
+        rows, columns = (axis.kernel for axis in self.axes)
+        if self._whole:
+            return 1, self.tiles.block_span + (rows - 1) * self.tiles.pitch + columns - 1
+        return self.tiles.rows + rows - 1, self.tiles.block_span + columns - 1
 
     @property
     def _lead(self) -> int:
@@ -180,7 +183,7 @@ class PackedSource(Source):
         return self._lead - min(self.tap_offsets)
 
     def emit_window(self, x: Buffer, scratch: Buffer, n: Value, line: Value, position: Value) -> None:
-        """Copies the window of the tile that starts there."""
+        """Copies the window of the block that starts there."""
         (top, left), (runs, length), lanes = self.workload["pads"][:2], self._runs, self.lanes
         pieces = -(-length // lanes)
         plane, pitch = self.layout.plane(*self.shape[2:]), self.layout.pitch(self.shape[3])

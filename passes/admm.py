@@ -107,10 +107,10 @@ class Pruner:
         self._constant = 0.0
         self._masks: dict[str, NDArray[np.bool_]] = {}
         self._kept: dict[str, Tensor] = {}
-        for layer in self.plan.layers:
-            for name in self._names(layer):
-                self._variables[f"{name} {layer.name}"] = np.zeros_like(self._weight(layer))
+        self._clear_duals()
         self._project()
+        self._clear_duals()
+        self._aim()
         module.register_forward_pre_hook(self._before_forward)
 
     # -- what it works on -----------------------------------------------------------------------------------------------------
@@ -176,6 +176,11 @@ class Pruner:
         self._enforce()
 
     # -- inside ---------------------------------------------------------------------------------------------------------------
+
+    def _clear_duals(self) -> None:
+        for layer in self.plan.layers:
+            for name in self._names(layer)[1::2]:
+                self._variables[f"{name} {layer.name}"] = np.zeros_like(self._weight(layer))
 
     def _project(self) -> dict[str, Distance]:
         """The Z, Y, U and V updates from the weights as they are."""

@@ -82,7 +82,9 @@ class AdoptSparsity(Pass):
             if isinstance(what, str):
                 by_reason.setdefault(what, []).append(repr(name))
         for reason, names in by_reason.items():
-            notes.add(f"{', '.join(names)} {'stays' if len(names) == 1 else 'stay'} dense: {reason}.")
+            stay = "stays" if len(names) == 1 else "stay"
+            reason = reason.replace("in it", "in them") if len(names) > 1 and reason == UNPRUNED else reason
+            notes.add(f"{', '.join(names)} {stay} dense: {reason}.")
         return graph
 
     def find(self, graph: Graph) -> Found:

@@ -90,18 +90,24 @@ class CompressWeights(Pass):
     def _served(self, graph: Graph, target: Target, notes: Notes) -> frozenset[str]:
         """The sparse nodes that a kernel serves."""
         served = set()
+        unserved: dict[str, list[str]] = {}
         for node in graph.nodes:
             if node.op not in DENSE_FORMS:
                 continue
             try:
                 family = select(workload_of(graph, node, layouts=False), target)
             except NoFamilyError:
-                notes.add(f"{node.name!r} stays dense: no sparse kernel serves it on {target.name}.")
+                unserved.setdefault("no sparse kernel serves", []).append(repr(node.name))
                 continue
             if family.fast or self.choice == "sparse":
                 served.add(node.name)
             else:
-                notes.add(f"{node.name!r} stays dense: there is no tuned sparse kernel for it on {target.name}.")
+                unserved.setdefault("there is no tuned sparse kernel for", []).append(repr(node.name))
+        for reason, names in unserved.items():
+            one = len(names) == 1
+            notes.add(
+                f"{', '.join(names)} {'stays' if one else 'stay'} dense: {reason} {'it' if one else 'them'} on {target.name}."
+            )
         return frozenset(served)
 
 

@@ -117,7 +117,7 @@ class Trainer:
     def __init__(
         self,
         module: GraphModule,
-        pruner: Pruner,
+        pruner: Pruner | None,
         data: TrainingData,
         training: Training,
         *,
@@ -125,7 +125,7 @@ class Trainer:
         validation: TrainingData | None = None,
         progress: Callable[[Step], object] = lambda step: None,
     ) -> None:
-        """``size`` is how many samples the module takes at once."""
+        """``size`` is how many samples the module takes at once. Without a pruner the network stays dense."""
         self.module, self.pruner, self.data, self.training = module, pruner, data, training
         self.size, self.validation, self.progress = size, validation, progress
         self.teacher = _teacher(module) if training.distillation else None
@@ -134,7 +134,7 @@ class Trainer:
         self.scale = 1.0
         """Of learning rates, after restarts."""
         self._optimizer = self._new_optimizer()
-        if self.phase == RETRAIN:
+        if self.phase == RETRAIN and pruner is not None:
             pruner.apply_masks()
 
     @property
@@ -180,7 +180,9 @@ class Trainer:
                 group["lr"] = rate
             batch = augment(inputs[chosen], generator)
             scores = self.module(batch).reshape(self.size, -1)
-            loss = self._loss(scores, labels[chosen], batch) + self.pruner.penalty()
+            loss = self._loss(scores, labels[chosen], batch)
+            if self.pruner is not None:
+                loss = loss + self.pruner.penalty()
             value = loss.item()
             if not math.isfinite(value):
                 raise NotFiniteLossError(
@@ -197,8 +199,8 @@ class Trainer:
             raise NotFiniteLossError(
                 f"The weights are no longer finite after epoch {self.done + 1} of {epochs} ({_title(self.phase)})"
             )
-        rho = None if self.pruner.masked else self.pruner.rho
-        distances = self.pruner.end_of_epoch()
+        rho = None if self.pruner is None or self.pruner.masked else self.pruner.rho
+        distances = {} if self.pruner is None else self.pruner.end_of_epoch()
         self.done += 1
         validation = None if self.validation is None else evaluate(self.module, self.validation, self.size)
         record = EpochRecord(
@@ -214,7 +216,8 @@ class Trainer:
         )
         if self.phase == ADMM and self.done == training.epochs:
             self.phase, self.done = RETRAIN, 0
-            self.pruner.apply_masks()
+            if self.pruner is not None:
+                self.pruner.apply_masks()
             self._optimizer = self._new_optimizer()
         return record
 
@@ -242,7 +245,8 @@ class Trainer:
     def state(self) -> dict[str, np.ndarray]:
         """Everything that the rest of the run follows from, as plain arrays."""
         state = {f"weight {name}": array for name, array in self.module.weights().items()}
-        state.update({f"pruner {name}": np.array(array) for name, array in self.pruner.state().items()})
+        pruner = {} if self.pruner is None else self.pruner.state()
+        state.update({f"pruner {name}": np.array(array) for name, array in pruner.items()})
         for name, parameter in self.module.named_parameters():
             if (buffer := self._optimizer.state.get(parameter, {}).get("momentum_buffer")) is not None:
                 state[f"momentum {name}"] = np.array(to_array(buffer))
@@ -251,7 +255,8 @@ class Trainer:
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from there."""
         self.module.load_weights(_part(state, "weight "))
-        self.pruner.load_state(_part(state, "pruner "))
+        if self.pruner is not None:
+            self.pruner.load_state(_part(state, "pruner "))
         self.phase, self.done, self.scale = str(state["phase"]), int(state["done"]), float(state["scale"])
         self._optimizer = self._new_optimizer()
         for name, parameter in self.module.named_parameters():

@@ -37,8 +37,8 @@ class Feed:
 def feeds(graph: Graph, data: object, limit: int | None = None) -> Iterator[Feed]:
     """The first ``limit`` samples of the data, in order.
 
-    For a graph of one input, whatever ``compiler.data`` opens. For any graph, arrays by the names of its inputs, samples along axis
-    0, or an iterable of such mappings, however many samples in each. How data is split into batches changes nothing.
+    For a graph of one input, whatever ``compiler.data`` opens. For any graph, arrays by the names of its inputs, samples along
+    axis 0, or an iterable of such mappings, however many samples in each. How data is split into batches changes nothing.
 
     Raises InputError, naming the sample, for data of another shape, with a NaN or infinity, or without any sample.
     """

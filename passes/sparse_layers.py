@@ -82,8 +82,8 @@ class SparseLayer:
 
     def mask(self, structure: Structure) -> NDArray[np.bool_]:
         """Which weights a structure keeps, in the shape they are stored in."""
-        shape = (self.filters, self.inputs, *(() if self.by_quads else (3, 3)))
-        kept = structure.mask(shape)
+        kernel = () if self.fully_connected else (1, 1) if self.by_quads else (3, 3)
+        kept = structure.mask((self.filters, self.inputs, *kernel))
         return kept.T if self.transposed else kept
 
 

@@ -1,7 +1,7 @@
 """The structure in the zeros of a weight: patterns, kernels removed whole, shares; whoever put the zeros there.
 
 A 3x3 kernel fits a pattern where nothing but the centre and up to three more taps is left of it; one with fewer taps fits
-several, and is given the one that most other kernels have. In 1x1 and fully connected layers whole quads of inputs are looked for.
+several, and is given the one that most other kernels have. In 1x1 and fully connected layers it is whole quads of inputs.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def _quads(weight: NDArray[Any]) -> NDArray[np.bool_]:
     kept = np.zeros((filters, whole + (left > 0)), np.bool_)
     if weight.flags.c_contiguous:
         for rows in _rows(weight):
-            kept[rows, :whole] = (weight[rows, : whole * KEPT] != 0).reshape(-1, whole, KEPT).any(axis=2)
+            some = weight[rows, : whole * KEPT] != 0
+            kept[rows, :whole] = some.reshape(len(some), whole, KEPT).any(axis=2)
     else:  # a matrix product's [inputs, filters]
         by_inputs = weight.T
         for quads in _rows(by_inputs[: whole * KEPT : KEPT]):

@@ -20,7 +20,7 @@ WHOLE_TOLERANCE = 1e-3
 ROUNDED_AGAIN_TOLERANCE = 0.1
 """The same for what follows from codes of an island's result; kernel by kernel there is no such slack."""
 
-COPIES = VIEWS | {
+MOVEMENTS = VIEWS | {
     "Concat",
     "DepthToSpace",
     "Dropout",
@@ -67,7 +67,7 @@ class Classification:
         if not self.is_integer:
             return False
         kinds = [self.graph.type(name).dtype for name in node.inputs if name and name not in self.graph.constants]
-        return node.op in COPIES or node.op == "Quantize" or not any(kind.startswith("float") for kind in kinds)
+        return node.op in MOVEMENTS or node.op == "Quantize" or not any(kind.startswith("float") for kind in kinds)
 
     @cached_property
     def values(self) -> Mapping[str, Exactness]:

@@ -3,9 +3,9 @@
 import importlib
 from dataclasses import dataclass
 
-from benchmarks.engines.base import Engine, Model
+from benchmarks.engines.base import Engine, Model, Pruned
 
-__all__ = ["ENGINES", "Engine", "Entry", "Model", "load"]
+__all__ = ["ENGINES", "Engine", "Entry", "Model", "Pruned", "load"]
 
 
 @dataclass(frozen=True)

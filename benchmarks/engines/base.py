@@ -6,6 +6,7 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -27,12 +28,31 @@ CALIBRATION_IMAGES = 16
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """Rates of a pruned network: of its 3x3 layers, of its 1x1 and fully connected ones, and the share of its filters.
+
+    ``dense``: computed by dense kernels all the same.
+    """
+
+    rate: float
+    quad_rate: float
+    share: int
+    dense: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of files, as in `.rate8.1-quads1-share2`."""
+        return f".rate{self.rate:g}-quads{self.quad_rate:g}-share{self.share}"
+
+
+@dataclass(frozen=True)
 class Model:
     """A zoo network with seeded weights, and the folder that keeps its files from one measurement to the next."""
 
     name: str
     folder: Path
     seed: int = 0
+    pruned: Pruned | None = None
 
     @property
     def network(self) -> Network:
@@ -71,12 +91,28 @@ class Model:
 
     def onnx(self) -> Path:
         """The network as ONNX, batch norms folded; written on first use."""
+        if self.pruned is not None:
+            return self._pruned_onnx(self.pruned)
         path = self.file(".onnx")
         if path.is_file():
             return path
         from benchmarks.zoo.export import write_onnx
 
         return write_onnx(self.module, self.network.input_shape, path)
+
+    def _pruned_onnx(self, pruned: Pruned) -> Path:
+        """The same with kernels of least norm removed: for speed, as nobody has trained what is left."""
+        path = self.file(f"{pruned.suffix}.onnx")
+        if path.is_file():
+            return path
+        import tapdot
+        from tapdot.compiler.exporters.onnx import save_onnx
+        from tapdot.passes.sparsity_plan import Pruning, prune_by_projection
+
+        dense = replace_fields(self, pruned=None).onnx()
+        how = Pruning(pruned.rate, pruned.quad_rate, pruned.share, allocation="uniform")
+        graph = prune_by_projection(tapdot.trace(dense), how)
+        return replace(path, lambda temporary: save_onnx(graph, temporary))
 
     def quantized_onnx(self) -> Path:
         """The network as int8 ONNX in the QDQ form: per channel, symmetric weights, static ranges; written on first use."""

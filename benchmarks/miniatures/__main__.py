@@ -2,6 +2,7 @@
 
 python -m benchmarks.miniatures train [--network NAME] [--seed S] [--epochs N]
 python -m benchmarks.miniatures accuracy [--recipe int8] [--json]
+python -m benchmarks.miniatures sparsity [--rates 4,8] [--shares 1,2,4] [--networks resnet] [--seeds 0,1,2]
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.miniatures import evaluation
+from benchmarks.miniatures import evaluation, sparsity
 from benchmarks.miniatures.trained import GLYPH_NETWORKS, MINIATURES, SEEDS, data, is_trained, trained
 from benchmarks.miniatures.training import accuracy
 from tapdot.compiler.errors import TapdotError
@@ -28,6 +29,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train networks that are not in the cache yet")
     measuring = commands.add_parser("accuracy", help="accuracy as trained and compiled, on the same test images")
+    pruning = commands.add_parser("sparsity", help="accuracy of networks pruned by ADMM and at once, beside dense ones")
     for command in (training, measuring):
         command.add_argument("--network", action="append", choices=sorted(MINIATURES), help="may be repeated; all on glyphs")
         command.add_argument("--seed", action="append", type=int, help=f"may be repeated; {', '.join(map(str, SEEDS))}")
@@ -35,12 +37,30 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--threads", type=positive, default=1, help="threads of torch")
         command.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     measuring.add_argument("--recipe", action="append", help="may be repeated; int8")
-    measuring.add_argument("--images", type=positive, help="test images; all")
-    measuring.add_argument("--calibration-images", type=positive, default=256, help="of the training set, for int8 with data")
     measuring.add_argument("--batch", type=positive, default=50, help="images a compiled network takes at once")
-    measuring.add_argument("--device", default="host", help="a device line: host, emulated, rpc://host:port")
-    measuring.add_argument("--reference", action="store_true", help="by the reference interpreter instead of kernels")
+    pruning.add_argument("--rates", type=listed(float), default=(4.0, 8.0), help="times fewer weights; 4,8")
+    pruning.add_argument("--shares", type=listed(int), default=(1, 2, 4), help="filters that agree; 1,2,4")
+    pruning.add_argument("--networks", type=listed(str), default=GLYPH_NETWORKS, help=", ".join(GLYPH_NETWORKS))
+    pruning.add_argument("--seeds", type=listed(int), default=SEEDS, help=", ".join(map(str, SEEDS)))
+    pruning.add_argument("--epochs", type=int, help=f"under ADMM; {sparsity.TRAINING.epochs}")
+    pruning.add_argument("--retrain-epochs", type=int, help=f"with masks; {sparsity.TRAINING.retrain_epochs}")
+    pruning.add_argument("--threads", type=positive, default=1, help="threads of torch")
+    pruning.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    for command in (measuring, pruning):
+        command.add_argument("--images", type=positive, help="test images; all")
+        command.add_argument("--calibration-images", type=positive, default=256, help="of the training set, for int8 with data")
+        command.add_argument("--device", default="host", help="a device line: host, emulated, rpc://host:port")
+        command.add_argument("--reference", action="store_true", help="by the reference interpreter instead of kernels")
     return parser.parse_args(arguments)
+
+
+def listed(kind: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """Reads ``4,8``."""
+
+    def read(text: str) -> tuple[Any, ...]:
+        return tuple(kind(item) for item in text.split(","))
+
+    return read
 
 
 def positive(text: str) -> int:
@@ -118,11 +138,60 @@ def accuracy_table(results: list[evaluation.Result]) -> Table:
     return table
 
 
+def run_sparsity(options: argparse.Namespace) -> None:
+    """Prune what is not in the cache, measure, a table or a document at the end."""
+    results = []
+    for network in options.networks:
+        if network not in MINIATURES:
+            raise ValueError(f"There is no miniature network '{network}'; there are {', '.join(MINIATURES)}.")
+        how = evaluation.Settings(
+            calibration_images=options.calibration_images,
+            device=options.device,
+            reference=options.reference,
+            test_images=options.images,
+        )
+
+        def training(seed: int, network: str = network) -> Any:
+            return sparsity.training_of(network, options.epochs, options.retrain_epochs, seed)
+
+        chosen = sparsity.settings(options.rates, options.shares)
+        results.append(sparsity.measure(network, options.seeds, chosen, training, how, progress.print))
+    if options.json:
+        print(json.dumps([row for result in results for row in result.rows()], indent=2))
+    else:
+        Console(highlight=False).print(sparsity_table(results))
+
+
+def sparsity_table(results: list[sparsity.Result]) -> Table:
+    """One row a network and setting, means of the seeds."""
+    images = next(iter(results[0].integers.values())).shape[1]
+    table = Table(
+        title=f"Top-1 on {images:,} test images, mean of seeds; paired differences of integer networks in points, 95 % intervals",
+        title_justify="left",
+    )
+    for heading in ("network", "", "float", results[0].recipe, "from dense", "ADMM from one-shot"):
+        table.add_column(heading)
+    for result in results:
+        for index, row in enumerate(result.rows()):
+            table.add_row(
+                MINIATURES[result.network].title if index == 0 else "",
+                result.settings[index].title,
+                f"{np.mean(row['float']):.2%}",
+                f"{np.mean(row['integer']):.2%}",
+                *(str(evaluation.Difference(**row[key])) if key in row else "" for key in ("from_dense", "from_one_shot")),
+                end_section=index == len(result.settings) - 1,
+            )
+    return table
+
+
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
-    networks, seeds = tuple(options.network or GLYPH_NETWORKS), tuple(options.seed or SEEDS)
     try:
+        if options.command == "sparsity":
+            run_sparsity(options)
+            return
+        networks, seeds = tuple(options.network or GLYPH_NETWORKS), tuple(options.seed or SEEDS)
         (run_training if options.command == "train" else run_accuracy)(options, networks, seeds)
     except (ValueError, TapdotError) as error:
         progress.print(str(error), style="red", markup=False)

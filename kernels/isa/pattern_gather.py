@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, argument, load, splat, store
+from tapdot.kernels.emit import Value, argument, intrinsic, load, splat, store
 from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
 from tapdot.kernels.isa.integer_generic import WrittenOut
 from tapdot.kernels.isa.integer_x86 import DotProducts, WidenedProducts
@@ -25,6 +25,8 @@ from tapdot.kernels.position_block import PART, Block
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 
+HALF = 32
+"""Bytes of half a register."""
 TAP_ROWS = 3
 """Rows and columns of a kernel."""
 
@@ -73,6 +75,13 @@ class PatternGather(ABC):
 
         ``start`` is the element of the first tap of the block's first output. Windows are written in the order of their places: up to 64 bytes past a window may be overwritten.
         """
+
+    pairs = False
+    """Whether :meth:`pack_pair` copies the windows of two neighbouring blocks faster than one at a time."""
+
+    def pack_pair(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, places: Sequence[Value]) -> None:
+        """:meth:`pack_window` of a block and of the one to its right; no byte around the windows is touched."""
+        raise NotImplementedError
 
     @abstractmethod
     def pattern(self, place: Value) -> Any:
@@ -128,20 +137,33 @@ class TablePermutation(PatternGather):
         self.pitch = (width - 1) * strides[1] + TAP_ROWS
         self.entry = self.REGISTER * vectors
         self.registers = vectors + 1
+        self.pairs = (self.sources, self.block.height, self.block.width) == (1, 4, 8)
 
     def table(self, patterns: np.ndarray) -> np.ndarray:
         stride_y, stride_x = self.strides
         row, column = self.block.lane_positions()
         dy, dx = np.divmod(patterns.astype(np.int64), TAP_ROWS)
         at = (row[:, None] * stride_y + dy[:, None, :]) * self.pitch + column[:, None] * stride_x + dx[:, None, :]
-        return at.astype(np.uint8).reshape(-1)
+        return np.concatenate([at.astype(np.uint8).reshape(-1), self._pair_table().reshape(-1)])
+
+    def _pair_table(self) -> np.ndarray:
+        """For each block of a pair, where its window's bytes lie in rows 0 to 3, and in rows 4 and 5, of 32 bytes each."""
+        if not self.pairs:
+            return np.zeros((0, self.REGISTER), np.uint8)
+        row, column = np.divmod(np.arange(self.REGISTER), self.pitch)
+        row = np.minimum(row, self.block.height + 1)
+        return np.array(
+            [(row % 4 if part else np.minimum(row, 3)) * HALF + column + 8 * block for part in range(2) for block in range(2)], np.uint8
+        )
 
     def patterns(self, table: np.ndarray) -> np.ndarray:
-        dy, dx = np.divmod(table.reshape(-1, self.entry)[:, :KEPT], self.pitch)
+        lookups = table[: len(table) - self._pair_table().size]
+        dy, dx = np.divmod(lookups.reshape(-1, self.entry)[:, :KEPT], self.pitch)
         return (dy * TAP_ROWS + dx).astype(np.uint8)
 
     def declare_table(self, patterns: int) -> None:
-        self._table = argument("table", patterns * self.entry, "uint8")
+        self._pair_at = patterns * self.entry
+        self._table = argument("table", self._pair_at + self._pair_table().size, "uint8")
 
     @property
     def scratch_dtype(self) -> str:
@@ -150,10 +172,26 @@ class TablePermutation(PatternGather):
     def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value) -> None:
         size = 1 << (self.pitch - 1).bit_length()
         for row in range((self.block.height - 1) * self.strides[0] + TAP_ROWS):
-            codes = load(x, start + row * pitch, size)
-            if self.operand_offset(x.dtype):
-                codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}")
+            codes = self._unsigned(load(x, start + row * pitch, size), x.dtype, size)
             store(scratch, place + row * self.pitch, codes, size)
+
+    def pack_pair(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, places: Sequence[Value]) -> None:
+        """Two rows of 32 bytes fill a register; a permutation of two of them makes four rows of a window, another the rest."""
+        size, codes = self.REGISTER, f"uint8x{self.REGISTER}"
+        loaded = [self._unsigned(load(x, start + row * pitch, HALF), x.dtype, HALF) for row in range(self.block.height + 2)]
+        a, b, c = (T.Bind(T.Shuffle(loaded[row : row + 2], list(range(size)))) for row in (0, 2, 4))
+        rest = T.Shuffle([T.broadcast(T.bool(False), size), T.broadcast(T.bool(True), size)], [0] * 40 + [size] * 24)
+        for block, place in enumerate(places):
+            first, second = (load(self._table, self._pair_at + (2 * part + block) * size, size) for part in range(2))
+            above = T.Bind(intrinsic("llvm.x86.avx512.vpermi2var.qi.512", codes, a, first, b))
+            below = T.Bind(intrinsic("llvm.x86.avx512.permvar.qi.512", codes, c, second))
+            store(scratch, place, T.Select(rest, below, above), size)
+
+    def _unsigned(self, codes: Value, dtype: str, size: int) -> Value:
+        """Codes as dots want them."""
+        if not self.operand_offset(dtype):
+            return codes
+        return T.Bind(T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}"))
 
     def pattern(self, place: Value) -> Any:
         return [load(self._table, place + v * self.REGISTER, self.REGISTER) for v in range(self.block.vectors)]
@@ -161,11 +199,10 @@ class TablePermutation(PatternGather):
     def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
         parts = [load(scratch, place + part * self.REGISTER, self.REGISTER) for part in range(self.sources)]
         name = "permvar.qi" if self.sources == 1 else "vpermi2var.qi"
-        identifier = T.llvm_lookup_intrinsic_id(f"llvm.x86.avx512.{name}.512")
         found = []
         for index in pattern:
             arguments = [parts[0], index] if self.sources == 1 else [parts[0], index, parts[1]]
-            found.append(T.Bind(T.call_llvm_pure_intrin(identifier, *arguments, dtype=f"uint8x{self.REGISTER}")))
+            found.append(T.Bind(intrinsic(f"llvm.x86.avx512.{name}.512", f"uint8x{self.REGISTER}", *arguments)))
         return found
 
 
@@ -208,11 +245,12 @@ class TapRows(PatternGather):
             dy, dx = divmod(tap, TAP_ROWS)
             for lane, code in lanes[::size]:
                 row, column = block.position(code)
-                codes = T.Bind(x[T.ramp(start + (row * stride_y + dy) * pitch + column * stride_x + dx, stride_x, size)])
+                first = start + (row * stride_y + dy) * pitch + column * stride_x + dx
+                codes = T.Bind(x[T.ramp(first, stride_x, size) if size > 1 else first])
                 if self.separate:
-                    codes = T.Bind(codes.astype(f"int32x{size}"))
+                    codes = T.Bind(codes.astype(f"int32x{size}" if size > 1 else "int32"))
                 elif self.operand_offset(x.dtype):
-                    codes = T.reinterpret(codes ^ T.broadcast(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}")
+                    codes = T.reinterpret(codes ^ splat(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}" if size > 1 else "uint8")
                 store(scratch, place + tap * block.vectors * self.lanes + lane, codes, size)
 
     def pattern(self, place: Value) -> Any:

@@ -35,8 +35,10 @@ SLACK = 64
 
 @dataclass(frozen=True)
 class TileShape:
-    """``rows`` x ``columns`` positions, of a plane with that pitch in elements, read ``strides`` apart."""
+    """``rows`` x ``columns`` positions, read ``strides`` apart, of planes with that pitch, ``plane`` elements after each other."""
 
+    pitch: int
+    plane: int
     rows: int
     columns: int
     strides: tuple[int, int]
@@ -102,7 +104,7 @@ class PatternOperands(ABC):
         """Declares those arrays as arguments."""
 
     @abstractmethod
-    def fill(self, scratch: Buffer, x: Buffer, start: Value, plane: int, pitch: int) -> None:
+    def fill(self, scratch: Buffer, x: Buffer, start: Value) -> None:
         """Prepares the operands of the tile whose first tap is element ``start`` of channel 0."""
 
     @abstractmethod
@@ -143,11 +145,12 @@ class GatheredTaps(PatternOperands):
         shape = self.shape
         keys, slots = np.unique(fkw.pattern_ids.astype(np.int64) * shape.channels + fkw.index, return_inverse=True)
         channels = np.zeros(self.units, np.int32)
-        channels[: len(keys)] = keys % shape.channels
+        channels[: len(keys)] = keys % shape.channels * shape.plane
         starts = np.searchsorted(keys, np.arange(shape.patterns + 1) * shape.channels)
-        weights = np.ascontiguousarray(fkw.weight).reshape(-1)
-        places = (slots * self.unit).astype(np.int32)
-        return [fkw.patterns.reshape(-1), channels, starts.astype(np.int32), _or_zero(places), _or_zero(weights)]
+        places = np.zeros(max(1, shape.kernels), np.int32)  # buffers have elements, also where nothing is left
+        weights = np.zeros((len(places), shape.share, KEPT), np.int8)
+        places[: shape.kernels], weights[: shape.kernels] = slots * self.unit, fkw.weight
+        return [fkw.patterns.reshape(-1), channels, starts.astype(np.int32), places, weights.reshape(-1)]
 
     def unpack(self, packed: Sequence[np.ndarray], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         patterns, channels, starts, places, weights = packed
@@ -155,7 +158,7 @@ class GatheredTaps(PatternOperands):
         slots = places[: shape.kernels] // self.unit
         ids = np.searchsorted(starts, slots, side="right") - 1
         kept = weights[: shape.kernels * shape.share * KEPT].reshape(-1, shape.share, KEPT)
-        return channels[slots], ids, kept, patterns.reshape(-1, KEPT)
+        return channels[slots] // shape.plane, ids, kept, patterns.reshape(-1, KEPT)
 
     def declare(self) -> None:
         shape = self.shape
@@ -168,9 +171,9 @@ class GatheredTaps(PatternOperands):
 
     # -- operands -----------------------------------------------------------------------------------------------------------
 
-    def fill(self, scratch: Buffer, x: Buffer, start: Value, plane: int, pitch: int) -> None:
+    def fill(self, scratch: Buffer, x: Buffer, start: Value) -> None:
         """Rows are written one after another: what a chunk writes past its row, the next row or pair overwrites."""
-        shape = self.shape
+        shape, pitch = self.shape, self.shape.pitch
         with T.serial(shape.patterns) as pattern:
             # Of 64 bits: the vectorizer would keep four addresses of 32 bits in one vector register.
             taps = []
@@ -179,7 +182,7 @@ class GatheredTaps(PatternOperands):
                 taps.append(T.Bind((number // TAP_ROWS * (pitch - TAP_ROWS) + number + start).astype("int64")))
             first = T.Bind(self._starts[pattern])
             with T.serial(T.Bind(self._starts[pattern + 1] - first)) as pair:
-                channel = T.Bind(self._channels[first + pair].astype("int64") * T.int64(plane))
+                channel = T.Bind(self._channels[first + pair].astype("int64"))
                 bases = [T.Bind(channel + tap) for tap in taps]
                 place = T.Bind((first + pair) * self.unit)
                 for row in range(shape.rows):
@@ -196,8 +199,9 @@ class GatheredTaps(PatternOperands):
     def _row(self, x: Buffer, offset: Value, width: int) -> Value:
         step = self.shape.strides[1]
         codes = load(x, offset, step * width)
-        if step > 1:
-            codes = T.Bind(T.Shuffle([codes], list(range(0, step * width, step))))
+        if step == 2:  # the even ones of bytes: the lower halves of 16 bits; of a shuffle, LLVM would make single bytes' moves
+            pairs = T.reinterpret(codes, dtype=f"int16x{width}")
+            codes = T.Bind(T.reinterpret(pairs.astype(f"int8x{width}"), dtype=f"{x.dtype}x{width}"))
         return self._signed(codes, x.dtype, width)
 
     # -- sums ---------------------------------------------------------------------------------------------------------------
@@ -342,9 +346,9 @@ class WindowProducts(PatternOperands):
         """Number of a window of a tile: those of even columns of a row first."""
         return row * self.window_columns + column % 2 * self.quads + column // 2
 
-    def fill(self, scratch: Buffer, x: Buffer, start: Value, plane: int, pitch: int) -> None:
+    def fill(self, scratch: Buffer, x: Buffer, start: Value) -> None:
         with T.serial(self.shape.channels) as channel:
-            begin = T.Bind(start + channel * plane)
+            begin, pitch = T.Bind(start + channel * self.shape.plane), self.shape.pitch
             for row in range(self.window_rows):
                 for odd in range(2):
                     for column in range(odd, self.window_columns, 8):
@@ -394,7 +398,3 @@ class WindowProducts(PatternOperands):
                 found.append(T.Bind(T.Shuffle(two, [member % 2 + 2 * lane for lane in range(4)])))
         return found
 
-
-def _or_zero(array: np.ndarray) -> np.ndarray:
-    """The array, or a single zero where it is empty: buffers have elements."""
-    return array if array.size else np.zeros(1, array.dtype)

@@ -16,6 +16,7 @@ from tapdot.compiler.graph import Graph
 from tapdot.compiler.lower import lower
 from tapdot.compiler.package import Package, TensorGap, load
 from tapdot.compiler.precision import coverage
+from tapdot.compiler.sparse_storage import layer_structures
 from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.passes.assign_layouts import AssignLayouts
@@ -60,7 +61,8 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
 
     The recipe ``int8`` chooses the ranges of activations from samples: ``data`` (an ``.npz`` file with ``x``, a folder of class
     folders of images, an array, or any iterable of batches), or with ``zero_shot`` samples that are distilled from the model's
-    batch norms. A model that was quantized elsewhere says its own ranges and needs neither.
+    batch norms. A model that was quantized elsewhere says its own ranges and needs neither. ``pattern`` and ``pattern-int8`` are
+    ``float`` and ``int8`` with sparse kernels for what is pruned in the model.
 
     Raises TapdotError for anything the user can act on.
     """
@@ -83,6 +85,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
         import_notes=graph.notes,
         coverage=coverage(outcome.graph, outcome.reasons),
         numeric_gap=gap,
+        sparsity=layer_structures(outcome.graph, lowered.program),
     )
 
 

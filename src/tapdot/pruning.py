@@ -48,7 +48,8 @@ def prune(
     The result's ``graph`` goes into :func:`tapdot.compile`. Raises TapdotError for anything the user can act on.
     """
     pruning, training = pruning or Pruning(), training or Training()
-    unknown = [name for name in options if not (hasattr(pruning, name) or hasattr(training, name))]
+    known = {*Pruning.__dataclass_fields__, *Training.__dataclass_fields__}
+    unknown = [name for name in options if name not in known]
     if unknown:
         raise TypeError(f"prune() has no option {unknown[0]!r}; see Pruning and Training in tapdot.passes.prune.")
     pruning = replace(pruning, **{name: value for name, value in options.items() if name in Pruning.__dataclass_fields__})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,56 @@ def test_int8_is_measured_with_data_without_and_with_noise(monkeypatch: pytest.M
     with console.capture() as captured:
         console.print(command_line.accuracy_table([result]))
     assert "int8, zero-shot" in captured.get() and "20 test images" in captured.get()
+
+
+# -- sparsity ----------------------------------------------------------------------------------------------------------------
+
+
+def test_pruned_networks_are_cached_and_compared_with_dense_ones(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sklearn")
+    from benchmarks.miniatures import sparsity
+
+    monkeypatch.setenv("COLUMNS", "160")
+    trained.trained("digits", 0, 6)
+    monkeypatch.setitem(trained.MINIATURES, "digits", replace(trained.MINIATURES["digits"], epochs=6))
+    command = [
+        "sparsity",
+        "--rates",
+        "4",
+        "--shares",
+        "2",
+        "--networks",
+        "digits",
+        "--seeds",
+        "0",
+        "--reference",
+        "--images",
+        "200",
+    ]
+    command += ["--epochs", "1", "--retrain-epochs", "1", "--calibration-images", "32"]
+    command_line.main([*command, "--json"])
+    out, err = capsys.readouterr()
+    rows = json.loads(out)
+    assert [(row["way"], row["rate"], row["share"]) for row in rows] == [("dense", 1, 1), ("ADMM", 4, 2), ("one-shot", 4, 2)]
+    assert all(0.8 < accuracy <= 1 for row in rows for accuracy in row["float"] + row["integer"])
+    assert rows[1]["from_dense"]["low"] <= rows[1]["from_dense"]["mean"] <= rows[1]["from_dense"]["high"]
+    assert "from_one_shot" in rows[1] and "from_dense" not in rows[0] and "retraining, epoch 1 of 2" in err
+    assert len(list((empty_cache / "miniatures").glob("digits-seed0-epochs6-*-ADMM-4x-share2-*/weights.npz"))) == 1
+    command_line.main(command)
+    out, err = capsys.readouterr()
+    assert "epoch" not in err and "ADMM, 4x, share 2" in out and "200 test images" in out
+    setting = sparsity.Setting(4.0, 2, sparsity.ADMM)
+    training = sparsity.training_of("digits", 1, 1, 0)
+    graph = sparsity.pruned("digits", 0, setting, training)
+    assert (graph.constants["features.3.weight"] == 0).mean() == pytest.approx(0.75, abs=0.01)
+    folder = sparsity._folder("digits", 0, setting, training)
+    assert folder != sparsity._folder("digits", 0, setting, sparsity.training_of("digits", 1, 2, 0))
+    assert folder != sparsity._folder("digits", 0, sparsity.Setting(4.0, 4, sparsity.ADMM), training)
+    with pytest.raises(SystemExit, match="1"):
+        command_line.main(["sparsity", "--networks", "alexnet"])
+    assert "no miniature network 'alexnet'" in capsys.readouterr().err
 
 
 # -- the command line --------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.random_graphs import graphs
 
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Attribute, Graph, GraphBuilder, Node
-from tapdot.compiler.text import fingerprint, parse_graph, print_graph, print_node
+from tapdot.compiler.text import fingerprint, parse_graph, print_graph, print_node, shortened
 from tapdot.compiler.types import DTYPES, TensorType
 
 
@@ -56,6 +56,20 @@ def same(one: Graph, other: Graph) -> bool:
 def test_what_it_looks_like() -> None:
     graph = small()
     assert str(graph) == TEXT.replace("HASH", fingerprint(graph.constants["conv.weight"]))
+
+
+def test_a_reader_is_shown_a_few_elements_of_a_constant() -> None:
+    builder = GraphBuilder("g")
+    x = builder.input("x", TensorType((1, 3), "float32"))
+    long = builder.constant(np.arange(16, dtype=np.float32), "odd = [name")
+    short = builder.constant(np.array([True, False, True, True]), "short")
+    text = str(builder.build([x, long, short]))
+    lines = shortened(text).splitlines()
+    assert lines[2] == 'constant %"odd = [name": float32[16] = [0.0, 1.0, 2.0, ... 13 more]'
+    assert [line for index, line in enumerate(lines) if index != 2] == [
+        line for index, line in enumerate(text.splitlines()) if index != 2
+    ]
+    assert shortened(str(small())) == str(small())
 
 
 def test_it_reads_back() -> None:

@@ -67,8 +67,8 @@ def test_every_configuration_gives_the_same(strides: tuple[int, int], target_nam
     family = PatternConvolution()
     space = family.space(workload, target)
     for columns in space["columns"]:
-        for blocks, splits in ((1, 1), (3, 2), (8, 4)):
-            check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "splits": splits})
+        for blocks, strip, splits in ((1, 3, 1), (3, 1, 2), (8, 8, 4)):
+            check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "strip": strip, "splits": splits})
 
 
 @pytest.mark.parametrize("target_name", TARGETS)

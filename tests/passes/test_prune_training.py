@@ -69,12 +69,12 @@ def test_masks_hold_in_every_forward_pass_and_in_copies() -> None:
     with torch.no_grad():
         network.body.weight.fill_(1.0)
     network(torch.zeros(2, 3, 8, 8))
-    assert 0 < float(network.body.weight.sum()) == pytest.approx(16 * 16 * 9 / 8, rel=0.3)
+    assert 0 < float(network.body.weight.detach().sum()) == pytest.approx(16 * 16 * 9 / 8, rel=0.3)
     twin = copy.deepcopy(network)
     with torch.no_grad():
         twin.body.weight.fill_(2.0)
     twin(torch.zeros(2, 3, 8, 8))
-    assert float(twin.body.weight.max()) == 2 and float(twin.body.weight.sum()) == 2 * float(network.body.weight.sum())
+    assert float(twin.body.weight.detach().max()) == 2 and torch.equal(twin.body.weight.detach(), 2 * network.body.weight.detach())
     graph = tapdot.trace(network.eval(), (torch.zeros(1, 3, 8, 8),))  # the hook is no part of the network
     assert np.array_equal(graph.constants["body.weight"], network.body.weight.detach().numpy())
 
@@ -90,7 +90,7 @@ def test_the_penalty_is_that_of_the_paper_and_so_are_the_duals() -> None:
         if name == "0":
             masks.insert(0, layer.mask(nearest_patterns(layer, weight, pruner.plan.patterns)))
         near = [np.where(mask, weight, 0) for mask in masks]
-        points[name] = [(z, weight - z) for z in near]
+        points[name] = [(z, 0 * z) for z in near]
 
     def expected(rho: float) -> float:
         total = 0.0
@@ -123,7 +123,7 @@ def test_the_penalty_is_that_of_the_paper_and_so_are_the_duals() -> None:
 
 def test_admm_draws_the_weights_to_the_sets() -> None:
     network = Classifier()
-    pruner = Pruner(network, rate=4.0, rho=0.05, rho_growth=2.0, rho_most=2.0)
+    pruner = Pruner(network, rate=4.0, rho=0.3, rho_growth=2.0, rho_most=10.0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
     images, labels = (torch.from_numpy(array) for array in DATA)
     found = []
@@ -309,7 +309,9 @@ def nan_loss(monkeypatch: pytest.MonkeyPatch, *, above: float) -> None:
 
 def test_a_loss_that_is_nan_stops_and_the_last_good_state_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nan_loss(monkeypatch, above=0.015)
-    with pytest.raises(TrainingStoppedError, match=r"became nan in epoch 1 of 2 \(retraining\).*kept in .*go on from there") as caught:
+    with pytest.raises(
+        TrainingStoppedError, match=r"became nan in epoch 1 of 2 \(retraining\).*kept in .*go on from there"
+    ) as caught:
         prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path)
     good = caught.value.last_good.constants["features.3.weight"]
     assert np.isfinite(good).all() and not good.all()
@@ -353,7 +355,7 @@ def test_data_that_does_not_fit_is_said(data: object, words: str) -> None:
 
 def test_models_that_are_no_classifiers_are_said() -> None:
     planes = tapdot.trace(nn.Conv2d(4, 4, 3), (torch.zeros(1, 4, 8, 8),))
-    with pytest.raises(InputError, match="for classifiers.*call tapdot.Pruner in your own training loop"):
+    with pytest.raises(InputError, match=r"for classifiers.*call tapdot.Pruner in your own training loop"):
         prune(planes, samples(), Pruning(share=1), SHORT)
 
 

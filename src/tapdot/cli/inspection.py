@@ -11,7 +11,11 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from tapdot.cli.precision import gap_table, gap_title, precision_facts, precision_json
+from tapdot.cli.sparsity import print_layers, sparsity_facts, sparsity_json
+from tapdot.compiler.coverage import COPIES
 from tapdot.compiler.package import Package, TensorGap
+from tapdot.compiler.sparsity import LayerStructure
+from tapdot.compiler.text import shortened
 from tapdot.compiler.units import bytes_text
 
 BYTES = "_bytes"
@@ -29,15 +33,22 @@ class Report:
     """Of integer tensors, worst first."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Facts that only the JSON document has in full."""
+    layers: Sequence[LayerStructure] = ()
+    """Those that are computed sparse."""
+    device: str = ""
+    """What they were generated for."""
 
     def json(self) -> dict[str, Any]:
         """Plain data."""
         return {**self.facts, **self.data, "remarks": list(self.remarks), "graph": self.graph}
 
     def print(self, console: Console, with_graph: bool) -> None:
-        """For a reader. The facts stand where they are seen, however long the graph: last on a terminal, first in a file."""
+        """For a reader. The facts stand where they are seen, however long the graph: last on a terminal, first in a file.
+
+        On a terminal, constants are shortened; in a file, the text is exact.
+        """
         if with_graph and console.is_terminal:
-            console.print(self.graph, markup=False)
+            console.print(shortened(self.graph), markup=False)
         self._print_facts(console)
         if with_graph and not console.is_terminal:
             console.print(f"\n{self.graph}", markup=False)
@@ -52,6 +63,8 @@ class Report:
         if self.gaps:
             console.print(f"\n{gap_title(self.gaps)}", markup=False)
             console.print(gap_table(self.gaps))
+        if self.layers:
+            print_layers(self.layers, self.device, console)
 
 
 class _Typed(Protocol):
@@ -87,7 +100,7 @@ def inspect_package(package: Package) -> Report:
     program = package.program
     families = Counter(call.family for call in program.calls)
     slow = [call for call in program.calls if not call.fast]
-    copies = [call for call in program.calls if call.workload.op in ("Relayout", "Concat")]
+    copies = [call for call in program.calls if call.workload.op in COPIES]
     facts = {
         "package": str(package.path),
         "model": package.name,
@@ -101,12 +114,14 @@ def inspect_package(package: Package) -> Report:
         "copies": ", ".join(call.node for call in copies) or "none",
         "GMAC": _giga(sum(call.macs for call in program.calls)),
         **(precision_facts(package.coverage) if package.coverage is not None and package.coverage.is_integer else {}),
+        **sparsity_facts(package.sparsity),
         "weights_bytes": program.weights_bytes,
         "arena_bytes": program.arena_bytes,
         "arena_at_least_bytes": program.arena_lower_bound,
     }
     graph = package.read("graph.txt").decode()
-    return Report(facts, package.notes, graph, package.numeric_gap, precision_json(package))
+    data = {**precision_json(package), **sparsity_json(package.sparsity)}
+    return Report(facts, package.notes, graph, package.numeric_gap, data, package.sparsity, package.target.name)
 
 
 def _giga(count: int) -> float:

@@ -24,7 +24,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Samples for the recipe int8: an .npz file with x or an array for each input, or a folder of class folders of images.",
+        help="Samples for the recipe int8: an .npz file with x or an array for each input, or a folder of folders of images.",
     ),
 ]
 ImageMeanOption = Annotated[

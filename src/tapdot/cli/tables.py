@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tapdot.cli.precision import precision_summary
+from tapdot.cli.sparsity import sparsity_facts
 from tapdot.compiler.units import bytes_text, macs_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ def package_summary(package: Package, path: Path) -> str:
     if slow:
         shown = ", ".join(slow[:5]) + (", ..." if len(slow) > 5 else "")
         lines.append(f"{len(slow)} of them have no kernel of tapdot's own and run through TVM's operators: {shown}.")
+    facts = sparsity_facts(package.sparsity)
+    if facts:
+        lines.append(f"Sparse: {facts['sparse_layers']}; weights {facts['sparse_weights']}.")
     return "\n".join(lines + precision_summary(package))
 
 

@@ -1,0 +1,1 @@
+"""What pruning buys in speed: single layers, whole networks beside other engines, and what each idea adds."""
