@@ -4,10 +4,10 @@
     python -m benchmarks.sparsity networks --models resnet18,vgg16 --rounds 15
     python -m benchmarks.sparsity ablation --precision float
 
-One thread on one pinned core. A layer is a whole node: it reads the planar rows that another kernel wrote and writes those that the
-next one reads. Weights are seeded, and kernels are removed by norm, so that filters keep different numbers of them; only useful
-multiply-adds count. Every answer is compared with the reference before anything is timed, and all is timed in turns, the machine's
-limit among them. Other engines run the same networks before pruning.
+One thread on one pinned core. A layer is a whole node: it reads the planar rows that another kernel wrote and writes those that
+the next one reads. Weights are seeded, and kernels are removed by norm, so that filters keep different numbers of them; only
+useful multiply-adds count. Every answer is compared with the reference before anything is timed, and all is timed in turns, the
+machine's limit among them. Other engines run the same networks before pruning.
 """
 
 from __future__ import annotations

@@ -304,8 +304,7 @@ class _Emitter:
         vectors = sum(piece.vectors for piece in pieces)
         for index in range(self.plan.members):
             registers = range(index * vectors, (index + 1) * vectors)
-            values = self.epilogue.channel(channel + index)
-            values = self.epilogue.shift_ahead(values, channel + index, sums, registers)
+            values = self.epilogue.shift_ahead(self.epilogue.channel(channel + index), channel + index, sums, registers)
             lines = self._residual_lines(n, channel + index, pieces)
             done = index * vectors
             for piece in pieces:

@@ -90,7 +90,10 @@ class LineEpilogue(PositionEpilogue):
         """
 
         def read(buffer: Buffer, operand: Operand) -> list[Value]:
-            copy = next((lines[name] for name, own in zip(self.names, self.operands, strict=True) if own is operand and name in lines), None)
+            copy = next(
+                (lines[name] for name, own in zip(self.names, self.operands, strict=True) if own is operand and name in lines),
+                None,
+            )
             if copy is not None:
                 return self._residual(copy[0], piece.start - copy[1], piece.vectors)
             return self._residual(buffer, self._place(operand, n, channel, 0, 0) + piece.start, piece.vectors)

@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from tapdot.kernels.emit import Registers, Value, argument, load, splat, store, when, write_halo
+from tapdot.kernels.emit import Registers, Value, load, splat, store, when, write_halo
 from tapdot.kernels.family import Port
 from tapdot.kernels.integer_expression import IntegerOperators, Narrowed, Reals, Result, Stored, Table, shift_of_accumulator
 from tapdot.kernels.integer_operands import CHANNEL, FULL, MULTIPLIER, SCALAR, SHIFT, TABLE, IntegerOperands
@@ -51,7 +51,8 @@ class PositionEpilogue(IntegerOperands):
 
     def ports(self) -> list[Port | None]:
         """Where the operands may lie: variable ones in planar rows."""
-        return [None if operand.constant else Port((PLANAR,)) if len(operand.shape) == 4 else Port() for operand in self.operands]
+        planar = Port((PLANAR,), behind=True)
+        return [None if operand.constant else planar if len(operand.shape) == 4 else Port() for operand in self.operands]
 
     # -- constants ----------------------------------------------------------------------------------------------------------
 
@@ -141,9 +142,9 @@ class PositionEpilogue(IntegerOperands):
     ) -> None:
         """The expression over sums of one channel, written to the result.
 
-        ``vectors`` are int32 vectors of ``len(runs) * columns`` positions: run ``i`` begins at ``runs[i]``. The first ``valid`` of
-        every run are written. ``finish`` changes a vector of narrowed codes before it is stored. Without an accumulator pass
-        ``vectors`` of numbers.
+        ``vectors`` are int32 vectors of ``len(runs) * columns`` positions: run ``i`` begins at ``runs[i]``. The first ``valid``
+        of every run are written. ``finish`` changes a vector of narrowed codes before it is stored. Without an accumulator
+        pass ``vectors`` of numbers.
         """
         lanes = self.isa.lanes
         valid = columns if valid is None else valid
@@ -175,10 +176,12 @@ class PositionEpilogue(IntegerOperands):
         channel: Value,
         block: Block,
         corners: Sequence[tuple[Value, Value]],
+        heights: Sequence[int] | None = None,
     ) -> None:
         """:meth:`emit` for blocks whose first positions are ``corners``; their lanes lie as :class:`Block` says.
 
-        ``vectors`` are those of the first block, of the second, ... No code is moved between packing and storing.
+        ``vectors`` are those of the first block, of the second, ... ``heights`` are the rows of each block that are written, by
+        default all. No code is moved between packing and storing.
         """
         together = NARROWED // block.vectors
         for start in range(0, len(corners), together):
@@ -197,8 +200,9 @@ class PositionEpilogue(IntegerOperands):
                 pieces_of_codes = self._lane_pieces(result, block)
             for number, value, width, lane, count, row, column in pieces_of_codes:
                 y, x = here[number]
-                place = self._place(self.output, n, channel, y + row, x + column)
-                store_lanes(y_buffer, place, value, width, lane, count)
+                if heights is None or row < heights[start + number]:
+                    place = self._place(self.output, n, channel, y + row, x + column)
+                    store_lanes(y_buffer, place, value, width, lane, count)
 
     def _code_pieces(self, result: Narrowed, block: Block, blocks: int) -> Iterator[StoredPiece]:
         """Pieces of narrowed codes: where each lies in the register, and in its block."""
@@ -346,7 +350,7 @@ def pieces(columns: int, valid: int, first: int, count: int) -> Iterator[tuple[i
 
 
 def store_lanes(buffer: Buffer, place: Value, vector: Value, width: int, lane: int, count: int) -> None:
-    """Writes ``count`` of a vector's ``width`` lanes, from ``lane`` on, to consecutive elements: one store, or two that overlap."""
+    """Writes ``count`` of a vector's ``width`` lanes, from ``lane`` on, to consecutive elements: by one store, or by two."""
     size = 1 << (count.bit_length() - 1)
     for start in dict.fromkeys((0, count - size)):
         part = vector

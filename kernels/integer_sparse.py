@@ -36,8 +36,8 @@ LARGEST_TABLE = 2**16
 class PatternConvolution(Family):
     """``QSparseConv`` with 3x3 kernels, stride 1 or 2, on planar rows.
 
-    Configuration: ``columns`` of a block of positions, ``blocks`` of a tile, ``strip``, the tiles whose windows are copied together,
-    ``splits`` of the filters among threads.
+    Configuration: ``columns`` of a block of positions, ``blocks`` of a tile, ``strip`` (tiles whose windows are copied
+    together), ``splits`` of the filters among threads.
     """
 
     name = "pattern_convolution"
@@ -64,7 +64,8 @@ class PatternConvolution(Family):
 
     def gathers(self, workload: Workload, target: Target) -> bool:
         """Whether the target has a way to gather taps."""
-        return bool(gathers(target, tuple(workload["strides"]), workload.output.shape[2:]))
+        geometry = Geometry(workload)
+        return bool(gathers(target, geometry.strides, (geometry.height, geometry.width)))
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         inputs: list[Port | None] = [None] * min(len(workload.inputs), EXTRAS)
@@ -135,9 +136,7 @@ class PatternConvolution(Family):
         return finished[0]
 
 
-def folded_bias(
-    workload: Workload, operand_offset: Callable[[str], int], fkw: FKW, bias: np.ndarray, sign: int
-) -> np.ndarray:
+def folded_bias(workload: Workload, operand_offset: Callable[[str], int], fkw: FKW, bias: np.ndarray, sign: int) -> np.ndarray:
     """The bias with the zero point and what operands hold more than codes folded in (``sign`` 1), or taken out again (-1)."""
     x = Geometry(workload).x
     offset = x.layout.code_offset if x.layout is not None else 0
@@ -214,8 +213,12 @@ class Emitter:
                     self._group(scratch, start, n, corners, first + group)
 
     def _corner(self, tile: Value, index: Value) -> tuple[Value, Value]:
-        """The first position of a block of a tile: the last tile ends with the plane, as the last blocks of rows and columns do."""
+        """The first position of a block of a tile; the last tiles and blocks of a plane end with it."""
         plan, geometry, shape = self.plan, self.plan.geometry, self.gather.block
+        if plan.gather.stacked:
+            column, place = tile // plan.tiles_in_column, tile % plan.tiles_in_column
+            y = _at_most(place * plan.blocks * shape.height, plan.blocks * shape.height, geometry.height) + index * shape.height
+            return T.Bind(y), T.Bind(_at_most(column * shape.width, shape.width, geometry.width))
         block = _at_most(tile * plan.blocks, plan.blocks, plan.all_blocks) + index
         y = _at_most(block // plan.block_columns * shape.height, shape.height, geometry.height)
         x = _at_most(block % plan.block_columns * shape.width, shape.width, geometry.width)
@@ -226,6 +229,15 @@ class Emitter:
         plan, geometry = self.plan, self.plan.geometry
         (stride_y, stride_x), (top, left, _, _) = geometry.strides, geometry.pads
         shape, pitch = geometry.x.shape, self.x_layout.pitch(geometry.x.shape[3])
+        if plan.gather.stacked:
+            with loop(plan.strip) as tile:
+                y, x = self._corner(first_tile + tile, 0)
+                start = T.Bind((y * stride_y - top) * pitch + x * stride_x - left)
+                with loop(geometry.channels) as channel:
+                    origin = T.Bind(self.x_layout.offset(shape, n, channel, 0, 0) + start)
+                    place = tile * plan.tile_windows + channel * plan.unit
+                    self.gather.pack_stack(self.x, origin, pitch, scratch, place, plan.stack_rows)
+            return
         count = plan.strip * plan.blocks
         starts, places = local_buffer(count, "int32"), local_buffer(count, "int32")
         with loop(plan.strip) as tile:
@@ -266,10 +278,10 @@ class Emitter:
             self._kernel(scratch, start, first + kernel, sums)
         for member in range(share):
             registers = range(member * vectors, (member + 1) * vectors)
-            values = self.epilogue.channel(channel + member)
-            values = self.epilogue.shift_ahead(values, channel + member, sums, registers)
+            constants = self.epilogue.channel(channel + member)
+            values = self.epilogue.shift_ahead(constants, channel + member, sums, registers)
             here = [T.Bind(sums[register]) for register in registers]
-            self.epilogue.emit_blocks(values, here, self.y, n, channel + member, block, corners)
+            self.epilogue.emit_blocks(values, here, self.y, n, channel + member, block, corners, plan.heights)
 
     def _kernel(self, scratch: Value, start: Value, kernel: Value, sums: Registers) -> None:
         """One kernel: its gathers, each for all filters of the group."""
@@ -278,7 +290,8 @@ class Emitter:
         pattern = self.gather.pattern(T.Bind(self.ids[kernel].astype("int32")))
         weights = self.gather.weights(self.weights, kernel, share)
         for block in range(plan.blocks):
-            operands = self.gather.operands(pattern, scratch, place + block * self.gather.window)
+            last = plan.gather.stacked and block + 1 == plan.stack_windows
+            operands = self.gather.operands(pattern, scratch, place + block * self.gather.window, last)
             for v, operand in enumerate(operands):
                 for member in range(share):
                     register = member * plan.vectors + block * len(operands) + v

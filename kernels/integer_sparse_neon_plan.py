@@ -89,7 +89,7 @@ class NeonPlan:
         if self.form == GATHERED:
             used = 1.0 - exp(-geometry.kernels / (geometry.channels * geometry.patterns))
             pairs = geometry.channels * geometry.patterns * used
-            prepare = pairs * (GATHER_CYCLES * vectors / 4 + 2)
+            prepare = pairs * (GATHER_CYCLES * len(gather.chunks) + 2)  # type: ignore[attr-defined]
             footprint = pairs * gather.unit
         else:
             lanes = share * gather.windows  # type: ignore[attr-defined]

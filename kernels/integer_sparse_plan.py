@@ -1,4 +1,4 @@
-"""How a pattern convolution is cut: blocks of positions, tiles of blocks, and an estimate of the cycles that each choice takes."""
+"""How a pattern convolution is cut: blocks of positions, tiles of blocks, and an estimate of the cycles of each choice."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ KERNEL_CYCLES = 1.5
 """Of every kernel: its place, its pattern, the loop."""
 VECTOR_OPERATIONS_PER_CYCLE = 3.0
 """Gathers and dots together; dots alone are bound by ``dots_per_cycle``."""
-FAR_WINDOW_CYCLES = 0.25
-"""More for a window that comes from the second-level cache."""
-PACK_ROW_CYCLES = 1.2
-PAIRED_ROWS = 0.75
+LINES_PER_CYCLE = 1.6
+"""Loads of windows, lookups and weights from the first-level cache."""
+FAR_LINE_CYCLES = 1.3
+"""For a line of windows that comes from the second-level cache."""
+PACK_ROW_CYCLES = 1.1
+PAIRED_ROWS = 0.66
 """Of that, where two neighbouring windows are copied together."""
 FAR_ROW_CYCLES = 0.6
 """More for a row of a window whose neighbours are copied at another time."""
-EPILOGUE_CYCLES = 5.0
-"""Of one vector of sums, and of starting a filter."""
-GROUP_CYCLES = 25.0
+EPILOGUE_CYCLES = 2.4
+"""Of one vector of sums."""
+FILTER_VECTORS = 1.5
+"""Starting the epilogue of a filter takes as long as that many vectors."""
+GROUP_CYCLES = 20.0
 """Of starting a group: the end of its list is not foreseen."""
 STRIPS = (1, 2, 3, 4, 5, 6, 7, 8)
 SECOND_LEVEL_BYTES = 400 * 1024
@@ -130,7 +134,7 @@ class Plan:
         geometry = Geometry(workload)
         found = {gather.block.columns: gather for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))}
         plan = cls(geometry, found[config["columns"]], config["blocks"], config["strip"], config["splits"])
-        plan = replace(plan, blocks=min(plan.blocks, plan.all_blocks))
+        plan = replace(plan, blocks=min(plan.blocks, plan.most_blocks))
         return replace(plan, strip=min(plan.strip, plan.tiles))
 
     # -- the plane ----------------------------------------------------------------------------------------------------------
@@ -150,8 +154,37 @@ class Plan:
         return self.block_rows * self.block_columns
 
     @property
+    def most_blocks(self) -> int:
+        """Blocks that a tile may have."""
+        return self.block_rows if self.gather.stacked else self.all_blocks
+
+    @property
     def tiles(self) -> int:
-        return -(-self.all_blocks // self.blocks)
+        return self.block_columns * self.tiles_in_column if self.gather.stacked else -(-self.all_blocks // self.blocks)
+
+    @property
+    def tiles_in_column(self) -> int:
+        """Tiles of stacked blocks, one below the other."""
+        return -(-self.block_rows // self.blocks)
+
+    @property
+    def heights(self) -> list[int]:
+        """Rows of each block of a tile that are in the plane; where blocks are not stacked, all."""
+        height = self.gather.block.height
+        if not self.gather.stacked:
+            return [height] * self.blocks
+        return [min(height, self.geometry.height - block * height) for block in range(self.blocks)]
+
+    @property
+    def stack_rows(self) -> int:
+        """Input rows that a tile of stacked blocks reads."""
+        return (sum(self.heights) - 1) * self.geometry.strides[0] + 3
+
+    @property
+    def stack_windows(self) -> int:
+        """Windows that they fill: one more than blocks, unless the last block is cut."""
+        assert self.gather.stacked
+        return -(-self.stack_rows // (self.gather.block.rows * self.geometry.strides[0]))
 
     @property
     def strips(self) -> int:
@@ -162,7 +195,7 @@ class Plan:
     def whole_rows(self) -> bool:
         """Whether every strip is whole rows of blocks, so that neighbours in it are neighbours in the plane."""
         strip = self.strip * self.blocks
-        return strip % self.block_columns == 0 and self.all_blocks % strip == 0
+        return not self.gather.stacked and strip % self.block_columns == 0 and self.all_blocks % strip == 0
 
     @property
     def vectors(self) -> int:
@@ -174,7 +207,7 @@ class Plan:
     @property
     def unit(self) -> int:
         """Elements of the scratch for one input channel of a tile."""
-        return self.blocks * self.gather.window
+        return (self.stack_windows if self.gather.stacked else self.blocks) * self.gather.window
 
     @property
     def tile_windows(self) -> int:
@@ -197,16 +230,19 @@ class Plan:
         """An estimate for one image on one core."""
         geometry, gather = self.geometry, self.gather
         dots = geometry.share * self.vectors
-        operations = (dots + self.vectors) / VECTOR_OPERATIONS_PER_CYCLE + KERNEL_CYCLES
-        kernel = max(dots / gather.vectors.dots_per_cycle, operations)
-        if geometry.channels * self.blocks * gather.window > FIRST_LEVEL_BYTES:
-            kernel += FAR_WINDOW_CYCLES * self.blocks
-        windows = self.strip * self.blocks * geometry.channels
-        near = min(1.0, self.strip * self.blocks / self.block_columns)
-        pack = windows * (gather.block.rows + 2) * (PACK_ROW_CYCLES + FAR_ROW_CYCLES * (1 - near))
+        rate = gather.vectors.dots_per_cycle if gather.like_dots else VECTOR_OPERATIONS_PER_CYCLE
+        operations = (dots + self.vectors) / rate + KERNEL_CYCLES
+        lines = self.unit / 64
+        near = min(1.0, FIRST_LEVEL_BYTES / (geometry.channels * self.unit))
+        loads = (lines + gather.registers) / LINES_PER_CYCLE
+        kernel = max(dots / gather.vectors.dots_per_cycle, operations, loads, lines * (1 - near) * FAR_LINE_CYCLES)
+        rows = self.stack_rows if gather.stacked else (gather.block.rows - 1) * geometry.strides[0] + 3
+        rows *= 1 if gather.stacked else self.blocks
+        together = min(1.0, self.strip * self.blocks / self.block_columns)
+        pack = self.strip * geometry.channels * rows * (PACK_ROW_CYCLES + FAR_ROW_CYCLES * (1 - together))
         if self.whole_rows and gather.pairs:
             pack *= PAIRED_ROWS
-        epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + 1) + GROUP_CYCLES * geometry.groups
+        epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + FILTER_VECTORS) + GROUP_CYCLES * geometry.groups
         far = SCRATCH_PENALTY if self.scratch > SECOND_LEVEL_BYTES else 1.0
         far *= FEW_STRIPS_PENALTY if self.strips * geometry.batch < cores else 1.0
         return self.strips * (self.strip * (geometry.kernels * kernel + epilogue) + pack) * far
@@ -221,7 +257,7 @@ def default_config(workload: Workload, target: Target) -> Config:
         for blocks in range(1, MOST_BLOCKS + 1)
         for strip in STRIPS
     ]
-    plans = [plan for plan in plans if plan.blocks <= plan.all_blocks and plan.strip <= plan.tiles]
+    plans = [plan for plan in plans if plan.blocks <= plan.most_blocks and plan.strip <= plan.tiles]
     best = min([plan for plan in plans if plan.fits()] or plans[:1], key=lambda plan: plan.cycles(target.cores))
     splits = 1
     while best.strips * geometry.batch * splits < target.cores and splits * 2 <= geometry.groups:

@@ -3,7 +3,8 @@
 A block is a rectangle of outputs, its *codes* numbered row by row. They lie in lanes as packing instructions want them: these
 work on parts of four lanes, so code ``16 * part + 4 * vector + j`` of four narrowed vectors comes from lane ``4 * part + j`` of
 that vector. A block of ``V`` vectors therefore has code ``4 * V * (lane // 4) + 4 * vector + lane % 4`` in that lane: after
-narrowing, ``4 * V`` codes in a row are neighbours in memory. With one vector, or with vectors of four lanes, lanes are codes in order.
+narrowing, ``4 * V`` codes in a row are neighbours in memory. With one vector, or with vectors of four lanes, lanes are codes in
+order.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ NARROWED = 4
 
 @dataclass(frozen=True)
 class Block:
-    """``rows * columns`` codes in ``vectors`` vectors of ``lanes``; ``height`` rows and ``width`` columns of them are in the plane.
+    """``rows * columns`` codes in ``vectors`` vectors of ``lanes``; ``height`` rows and ``width`` columns are in the plane.
 
     Rows are written in *pieces* of a power of two of codes; the last piece of a row ends at the edge, over the one before it.
     """

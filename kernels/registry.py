@@ -21,6 +21,7 @@ from tapdot.kernels.integer_pooling import IntegerGlobalSum, IntegerSumPooling
 from tapdot.kernels.integer_quad_convolution import QuadConvolution
 from tapdot.kernels.integer_sparse import PatternConvolution
 from tapdot.kernels.integer_sparse_gemm import IntegerSparseFullyConnected
+from tapdot.kernels.integer_sparse_neon import NeonPatternConvolution
 from tapdot.kernels.pooling import Pooling
 from tapdot.kernels.quantize import DequantizeEdge, QuantizeEdge
 from tapdot.kernels.relayout import Relayout
@@ -41,6 +42,7 @@ def families() -> tuple[Family, ...]:
         DepthwiseConvolution(),
         IntegerDepthwise(),
         PatternConvolution(),
+        NeonPatternConvolution(),
         QuadConvolution(),
         IntegerMatrixConvolution(),
         IntegerConvolution(),

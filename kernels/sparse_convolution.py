@@ -34,7 +34,7 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.planar_operands import PlanarOperands
-from tapdot.kernels.sparse_convolution_plan import ARRAYS, BIAS, EXTRAS, MOST_SPLITS, Plan, candidates, default_config
+from tapdot.kernels.sparse_convolution_plan import ARRAYS, BIAS, EXTRAS, MOST_SPLITS, RUNS, Plan, candidates, default_config
 from tapdot.kernels.sparse_source import STRIDES, PackedSource, PhasedSource, reached_halo
 from tapdot.kernels.sparse_units import TABLE_FIELDS, Kind, UnitLayout, group_cuts, not_empty
 from tapdot.kernels.target import Target
@@ -84,6 +84,8 @@ class SparseConvolution(Family):
             "vectors": sorted({plan.vectors for plan in plans}),
             "linear": sorted({int(plan.linear) for plan in plans}),
             "columns": sorted({int(plan.columns) for plan in plans}),
+            "packed": sorted({int(plan.packed) for plan in plans}),
+            "run": list(RUNS),
             "splits": [splits for splits in (1, 2, 4, 8, MOST_SPLITS) if splits <= plans[0].groups],
         }
 

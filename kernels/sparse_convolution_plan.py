@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tapdot.kernels.family import Config
@@ -14,7 +14,7 @@ from tapdot.kernels.planar_operands import PlanarOperands
 from tapdot.kernels.planar_tiles import PlanarTiles
 from tapdot.kernels.sparse_source import DirectSource, PackedSource, PhasedSource, Source
 from tapdot.kernels.sparse_units import UnitScheme, columns_of_rows, whole_kernels, whole_quads
-from tapdot.kernels.register_tile import LINE_FLOATS
+from tapdot.kernels.register_tile import FLOAT_BYTES, LINE_FLOATS
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
@@ -22,13 +22,32 @@ RESULT, BIAS, EXTRAS = 0, 7, 8
 ARRAYS = range(1, 7)
 """The operands that are FKW's arrays."""
 
-PHASES_PER_VECTOR = 2.5
-"""Cycles to part one vector of the input into phases."""
-KERNEL_CYCLES, GROUP_CYCLES, STORE_CYCLES, BRANCH_CYCLES = 1.0, 20.0, 4.0, 12.0
-"""What multiply-adds do not hide: control of a kernel, of a group, of every vector stored, and of each kind's loop in a group."""
-COLUMNS_PER_KERNEL = 2.3
-"""Columns that hold a tap, in the patterns that trained networks have."""
+COLUMNS_PER_KERNEL = 2.5
+"""Columns that hold a tap, on average over patterns."""
+ROWS_PER_KERNEL = 2.5
+"""Rows that hold one."""
+PHASES_PER_VECTOR = 3.0
+COPY_PER_VECTOR = 3.4
+"""Cycles to part one vector of the input into phases, and to copy one of a window."""
+FIRST_LEVEL_BYTES = 24 * 1024
+SECOND_LEVEL_LINE_CYCLES = 0.6
+"""For every cache line of a kernel's taps that the second level has, beside the arithmetic that hides most of the wait."""
+SCATTERED_LINE_CYCLES = 1.1
+"""More, where channels lie so far apart that every one is on a page of its own."""
+SCATTERED_PLANE_BYTES, SCATTERED_CHANNELS = 4096, 64
+QUAD_LINES = 0.2
+"""The same for quads, whose channels follow each other in order."""
+KERNEL_CYCLES = 3.0
+"""For a kernel's weights and offsets, which stream from the second level, and its turn of the loop."""
+KIND_CYCLES = 60.0
+"""For every further kind of unit in a group: a loop whose end is mispredicted, units too few to overlap."""
+STORE_CYCLES = 1.5
+GROUP_CYCLES = 10.0
+WINDOW_BYTES = 320 * 1024
+"""Of the second-level cache, the part that copies of windows may take."""
 MOST_SPLITS = 16
+RUNS = (1, 2, 4, 8)
+"""Tiles of a block."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +121,11 @@ class Plan:
 
     @cached_property
     def fetched(self) -> list[int]:
-        """Elements, from the place of a tile's first output on, of the cache lines that it is the first to read in a channel."""
-        if isinstance(self.source, PhasedSource):
+        """Elements, from the place of a block's first output on, of the cache lines that it is the first to read in a channel.
+
+        A copy of a window is made in order, which the processor's own prefetchers follow.
+        """
+        if not isinstance(self.source, DirectSource):
             return []
         (top, left, _, _), tiles = self.workload["pads"], self.tiles
         rows, columns = (axis.kernel for axis in self.source.axes)
@@ -161,28 +183,58 @@ class Plan:
         held = self.share * (2 if self.columns else 1)
         weights = -(-held // lanes) if self.isa.multiply_by_lane else held
         resident = weights + 1 if self.columns or self.share <= positions else positions + 1
+        resident += self.isa.multiply_by_lane
         return self.accumulators * self.copies + resident <= self.isa.registers
-
-    def loads_of_kernel(self) -> float:
-        """Vector loads of one kernel on average."""
-        positions = self.rows * self.vectors
-        if not self.columns:
-            return KEPT * positions
-        reused = (KEPT - COLUMNS_PER_KERNEL) * self.vectors * (self.rows - 1)
-        return KEPT * positions - max(0.0, reused)
 
     def cycles(self) -> float:
         """Estimated cycles of the whole layer on one core."""
-        isa, kernels = self.isa, self.kernels / max(1, self.groups)
-        parts = {16: 2.0, 8: 1.5}.get(isa.lanes, 1.15)  # cache lines that a load touches, on average
-        scalars = KEPT * self.share / (isa.lanes if isa.multiply_by_lane else 1)
-        loads = (self.loads_of_kernel() * parts + scalars + COLUMNS_PER_KERNEL) / isa.loads_per_cycle
-        arithmetic = KEPT * self.accumulators / isa.fma_per_cycle
-        latency = isa.fma_latency * KEPT / self.copies
-        kernel = max(1.03 * arithmetic, 1.1 * loads, latency) + 0.08 * min(arithmetic, loads) + KERNEL_CYCLES
-        group = GROUP_CYCLES + STORE_CYCLES * self.accumulators * self.copies + BRANCH_CYCLES * len(self.scheme.kinds)
-        tiles = self.source.shape[0] * self.tiles.count * self.tiles.block_tiles * self.groups * (kernels * kernel + group)
-        return tiles + self.source.shape[0] * self.source.scratch / isa.lanes * PHASES_PER_VECTOR
+        tiles, channels = self.tiles, self.source.shape[1]
+        kernel = self._kernel_instructions() if self.isa.multiply_by_lane else self._kernel_cycles()
+        group = GROUP_CYCLES + STORE_CYCLES * self.accumulators * self.copies + KIND_CYCLES * (len(self.scheme.kinds) - 1)
+        of_block = tiles.block_tiles * self.groups * (self.kernels / max(1, self.groups) * kernel + group)
+        if isinstance(self.source, PackedSource):
+            of_block += channels * self.source.vectors * COPY_PER_VECTOR * self.splits
+        phases = self.source.scratch / self.isa.lanes * PHASES_PER_VECTOR if isinstance(self.source, PhasedSource) else 0
+        return self.source.shape[0] * (tiles.count * of_block + phases)
+
+    @property
+    def _loads(self) -> float:
+        """Vectors of taps that a kernel loads, on average."""
+        positions = self.rows * self.vectors
+        reused = (KEPT - COLUMNS_PER_KERNEL) * self.vectors * (self.rows - 1) if self.columns else 0
+        return KEPT * positions - reused
+
+    def _kernel_cycles(self) -> float:
+        """Of one kernel, where the longest of arithmetic, loads and latency counts, and what caches add; from measurements."""
+        isa, tiles, lanes = self.isa, self.tiles, self.isa.lanes
+        touched = {16: 2.0, 8: 1.5}.get(lanes, 1.25)  # cache lines of one unaligned load
+        loads = (self._loads * touched + KEPT * self.share + COLUMNS_PER_KERNEL) / isa.loads_per_cycle
+        arithmetic = KEPT * self.accumulators / isa.fma_per_cycle * (1 if isa.fma else 2)
+        longest = max(arithmetic, 1.08 * loads, isa.fma_latency * KEPT / self.copies)
+        span = tiles.span / LINE_FLOATS
+        if self.by_quads:
+            lines = KEPT * self.rows * (span + 1)
+        elif self.linear:
+            lines = min(ROWS_PER_KERNEL * (span + 1.1), span + 1.6 * tiles.pitch / LINE_FLOATS + 1)
+        else:
+            lines = (self.rows + ROWS_PER_KERNEL - 1) * (span + 1.1)
+        channels, plane = self.source.shape[1], FLOAT_BYTES * self.line_pitch * self.workload.output.shape[2]
+        footprint = lines * channels * FLOAT_BYTES * LINE_FLOATS / (KEPT if self.by_quads else 1)
+        cost = SECOND_LEVEL_LINE_CYCLES * max(0.0, 1 - FIRST_LEVEL_BYTES / footprint)
+        apart = channels > SCATTERED_CHANNELS or plane > LINE_FLOATS * SCATTERED_PLANE_BYTES
+        if not self.packed and plane > SCATTERED_PLANE_BYTES and apart:
+            cost += SCATTERED_LINE_CYCLES
+        return KERNEL_CYCLES + longest + cost * lines * (QUAD_LINES if self.by_quads else 1)
+
+    def _kernel_instructions(self) -> float:
+        """Of one kernel, where small cores issue few instructions a cycle: their number. Neighbouring vectors load in pairs."""
+        aligned = self.linear or self.packed or self.line_pitch % self.isa.lanes == 0
+        pairs = self._loads * -(-self.vectors // 2) / self.vectors
+        rows = 0 if aligned else self._loads / self.vectors
+        weights = KEPT * self.share / self.isa.lanes if not self.columns or self.share > 1 else 3.0
+        units = COLUMNS_PER_KERNEL if self.columns else 1.0
+        offsets = COLUMNS_PER_KERNEL if self.columns else self.scheme.kinds[0].offsets
+        return KEPT * self.accumulators + pairs + rows + weights + 3 * offsets + 5 * units
 
     @property
     def positions_share_a_line(self) -> bool:
@@ -196,24 +248,28 @@ def candidates(workload: Workload, target: Target) -> Iterator[Plan]:
     """Plans worth a look."""
     isa = target.isa
     first = Plan(workload, isa, 1, 1, False, False, False, 1, 1)
-    height = workload.output.shape[2]
     most = max(1, (isa.registers - 2) // first.share)
-    columns = (False,) if first.by_quads else (False, True)
+    packed = (False, True) if workload["strides"] == (1, 1) else (False,)
     if first.positions_share_a_line:
-        flat = Plan(workload, isa, 1, 1, True, False, False, 1, 1)
+        flat = replace(first, linear=True)
         for vectors in range(1, min(most, flat.tiles.vectors_per_line) + 1):
-            yield Plan(workload, isa, 1, vectors, True, False, False, 1, 1)
-    for rows in range(1, min(most, height) + 1):
+            for copied in packed:
+                yield replace(flat, vectors=vectors, packed=copied)
+    for rows in range(1, min(most, workload.output.shape[2]) + 1):
         for vectors in range(1, min(most // rows, first.tiles.vectors_per_line) + 1):
-            for apart in columns:
-                if rows > 1 or not apart:
-                    yield Plan(workload, isa, rows, vectors, False, apart, False, 1, 1)
+            for apart in (False,) if first.by_quads or rows == 1 else (False, True):
+                for copied in packed:
+                    yield replace(first, rows=rows, vectors=vectors, columns=apart, packed=copied)
 
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The cheapest plan by the estimate; groups are cut where tiles are too few for the cores."""
     fitting = [plan for plan in candidates(workload, target) if plan.fits]
     best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, False, 1, 1)], key=Plan.cycles)
+    if best.packed:
+        runs = [replace(best, run=run) for run in RUNS]
+        fitting = [plan for plan in runs if plan.run == 1 or plan.source.scratch * FLOAT_BYTES <= WINDOW_BYTES]
+        best = min(fitting, key=Plan.cycles)
     splits = 1
     while best.tiles.count * best.source.shape[0] * splits < 4 * target.cores and splits * 2 <= min(MOST_SPLITS, best.groups):
         splits *= 2

@@ -1,8 +1,7 @@
 """Where a sparse convolution finds its taps: in its input's planar rows, in a packed copy of a tile's window, or in phases.
 
 *Packed*: a block of tiles visits every channel many times in an order that no prefetcher guesses. A copy of what it needs, one
-channel's window behind the other, takes few pages and whole cache lines, and puts the centre of every kernel at a multiple of a
-vector.
+channel's window behind the other, takes few pages and whole cache lines.
 
 *Phased*: with a stride of two the taps of neighbouring outputs are not neighbours. So the input is first parted into phases,
 ``phase[r][i] = input[2 * i + r]`` in both directions, in which they are: then a strided convolution is one without strides whose
@@ -165,22 +164,22 @@ class PackedSource(Source):
         return self.tiles.rows + rows - 1, self.tiles.block_span + columns - 1
 
     @property
-    def _lead(self) -> int:
-        """Elements before a window, so that the tap in the middle lies at a multiple of a vector."""
-        middle = self.tap_offsets[len(self.tap_offsets) // 2]
-        return (min(self.tap_offsets) - middle) % self.lanes
-
-    @property
     def plane(self) -> int:
         runs, length = self._runs
-        return round_up(self._lead + (runs - 1) * self.pitch + round_up(length, self.lanes), self.lanes)
+        return round_up((runs - 1) * self.pitch + round_up(length, self.lanes), self.lanes)
 
     @property
     def scratch(self) -> int:
         return self.plane * self.shape[1]
 
     def origin(self, n: Value, line: Value, position: Value) -> Value:
-        return self._lead - min(self.tap_offsets)
+        return -min(self.tap_offsets)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors that are copied of a channel."""
+        runs, length = self._runs
+        return runs * -(-length // self.lanes)
 
     def emit_window(self, x: Buffer, scratch: Buffer, n: Value, line: Value, position: Value) -> None:
         """Copies the window of the block that starts there."""
@@ -189,7 +188,7 @@ class PackedSource(Source):
         plane, pitch = self.layout.plane(*self.shape[2:]), self.layout.pitch(self.shape[3])
         first = T.Bind(self.layout.offset(self.shape, n, 0, line, position) - top * pitch - left)
         with loop(self.shape[1]) as channel:
-            source, into = T.Bind(first + channel * plane), T.Bind(self._lead + channel * self.plane)
+            source, into = T.Bind(first + channel * plane), T.Bind(channel * self.plane)
             with loop(runs) as run:
                 for piece in range(pieces):
                     at = max(0, min(piece * lanes, length - lanes))

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.interpreter import GraphModule, to_array
 from tapdot.kernels.patterns import DEFAULT_PATTERN_COUNT
-from tapdot.passes.prune_rates import FLOOR, Allocation
+from tapdot.passes.prune_rates import FLOOR, SIZE_EXPONENT, Allocation
 from tapdot.passes.sparse_layers import SparseLayer, graph_layers, module_layers
 from tapdot.passes.sparse_projection import connectivity_mask, nearest_patterns
 from tapdot.passes.sparsity_plan import LayerRate, Plan, Pruning, make_plan
@@ -79,6 +79,7 @@ class Pruner:
         layer_shares: Mapping[str, int] | None = None,
         allocation: Allocation = "energy",
         floor: float = FLOOR,
+        size_exponent: float = SIZE_EXPONENT,
         skip: Collection[str] = (),
         last_layer: bool = False,
         rho: float = RHO,
@@ -86,7 +87,17 @@ class Pruner:
         rho_most: float = RHO_MOST,
     ) -> None:
         pruning = Pruning(
-            rate, quad_rate, share, patterns, layer_rates or {}, layer_shares or {}, allocation, floor, skip, last_layer
+            rate,
+            quad_rate,
+            share,
+            patterns,
+            layer_rates or {},
+            layer_shares or {},
+            allocation,
+            floor,
+            size_exponent,
+            skip,
+            last_layer,
         )
         if not (0 < rho <= rho_most and rho_growth >= 1):
             raise TapdotError(

@@ -41,7 +41,7 @@ from tapdot.passes.sparse_choice import Costs, Estimated, Figures, cheapest, fig
 
 ARRAYS = ("reorder", "offset", "index", "stride", "weight", "patterns")
 DENSE_FORMS = {sparse: dense for dense, sparse in SPARSE_FORMS.items()}
-Measured = Callable[[Target], Costs]
+Measure = Callable[[Graph, Graph, frozenset[str], Target], tuple[Mapping[str, Figures], Costs]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class CompressWeights(Pass):
     """None: no kernels are asked, (3) and (4) hold everywhere."""
     choice: Literal["auto", "measured", "sparse", "dense"] = "auto"
     """By estimated cost, by kernels measured on this machine, always, never."""
+    measure: Measure | None = field(default_factory=lambda: None)
+    """Measures the layers of some names in a dense and in a sparse graph."""
     adopt: AdoptSparsity = field(default_factory=AdoptSparsity)
     """What is found, and by which options."""
 
@@ -73,19 +75,21 @@ class CompressWeights(Pass):
         served = self._served(whole, self.target, notes)  # (3)
         if self.choice == "sparse":
             return whole if len(served) == len(stored) else compressed(graph, {name: stored[name] for name in served})
-        costs = self._costs(self.target)
-        layers = figures(graph, whole, served, self.target, costs)
+        layers, costs = self._figures(graph, whole, served, self.target)
         chosen = cheapest(graph, layers, self.target, costs)  # (4)
         _remark(layers, chosen, costs, notes)
         if not chosen:
             return graph
         return whole if len(chosen) == len(stored) else compressed(graph, {name: stored[name] for name in chosen})
 
-    def _costs(self, target: Target) -> Costs:
-        """By what kernels are compared. Raises TapdotError where they cannot be measured."""
-        if self.choice == "measured":
-            raise TapdotError("measured")
-        return Estimated(target)
+    def _figures(self, graph: Graph, whole: Graph, names: frozenset[str], target: Target) -> tuple[Mapping[str, Figures], Costs]:
+        """What the layers of those names cost. Raises TapdotError where that cannot be measured."""
+        if self.choice != "measured":
+            estimated = Estimated(target)
+            return figures(graph, whole, names, target, estimated), estimated
+        if self.measure is None:
+            raise TapdotError("Expected something to measure layers with; compress_weights.choice=auto estimates.")
+        return self.measure(graph, whole, names, target)
 
     def _served(self, graph: Graph, target: Target, notes: Notes) -> frozenset[str]:
         """The sparse nodes that a kernel serves."""

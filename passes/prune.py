@@ -20,7 +20,7 @@ from tapdot.passes.admm import Pruner
 from tapdot.passes.distill import with_batch
 from tapdot.passes.prune_checkpoint import Journal, draw, model_digest
 from tapdot.passes.prune_training import EpochRecord, NotFiniteLossError, Step, Trainer, Training
-from tapdot.passes.sparsity_plan import Plan, Pruning, graph_plan, prune_by_projection
+from tapdot.passes.sparsity_plan import Plan, Pruning, graph_plan, kept_macs, prune_by_projection
 from tapdot.passes.training_data import TrainingData, evaluate, training_data
 
 RESTART = 1 / 3
@@ -43,6 +43,10 @@ class Pruned:
     plan: Plan
     records: tuple[EpochRecord, ...] = ()
     """Of every epoch."""
+    macs_before: int = 0
+    """Multiply-accumulates of the dense network, one run of the graph."""
+    macs: int = 0
+    """The same of the pruned network."""
     accuracy_before: float | None = None
     """Top-1 of the dense network, a share of one: on validation samples, else on the training samples; None without data."""
     accuracy: float | None = None
@@ -80,10 +84,11 @@ def prune(
     """
     pruning, training = pruning or Pruning(), training or Training()
     training.check()
+    _check_float(graph)
     plan = graph_plan(graph, pruning)
     if data is None:
         notes = (*_idle(plan, pruning), "Nothing was trained: there was no data.")
-        return Pruned(prune_by_projection(graph, pruning), plan, notes=notes)
+        return Pruned(prune_by_projection(graph, pruning), plan, (), *kept_macs(graph, plan), notes=notes)
     samples = training_data(graph, data)
     held = None if validation is None else training_data(graph, validation)
     module, size, notes = _trainable(graph, min(training.batch, len(samples.labels)))
@@ -101,6 +106,7 @@ def prune(
         _with_weights(graph, module),
         pruner.plan,
         tuple(records),
+        *kept_macs(graph, pruner.plan),
         before,
         evaluate(module, measured, size),
         held is not None,
@@ -124,6 +130,16 @@ def train_dense(
 def finish(folder: Path) -> None:
     """Removes the checkpoint of a run, once its result is written."""
     Journal(folder, "", {}).finish()
+
+
+def _check_float(graph: Graph) -> None:
+    """Rounding to codes has no gradient, and scales would not fit the new weights."""
+    rounding = [node.name for node in graph.nodes if node.op in ("QuantizeLinear", "DequantizeLinear", "FakeQuantize")]
+    if rounding:
+        raise TapdotError(
+            f"The model was quantized before (node {rounding[0]!r} rounds to codes); prune the float model it was made from, and "
+            "quantize the result."
+        )
 
 
 def _idle(plan: Plan, pruning: Pruning) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.pipeline import Notes, Pass
-from tapdot.passes.prune_rates import FLOOR, Allocation, kept_units
+from tapdot.passes.prune_rates import FLOOR, SIZE_EXPONENT, Allocation, kept_units
 from tapdot.passes.sparse_layers import graph_layers
 from tapdot.passes.sparse_projection import connectivity_mask, unit_energies
 from tapdot.passes.sparsity_plan import Pruning, masked
@@ -40,6 +40,7 @@ class PruneConnectivity(Pass):
     share: int = 1
     allocation: Allocation = "energy"
     floor: float = FLOOR
+    size_exponent: float = SIZE_EXPONENT
     skip: tuple[str, ...] = ()
     """Layers that stay as they are, by name."""
     last_layer: bool = False
@@ -54,6 +55,7 @@ class PruneConnectivity(Pass):
             self.share,
             allocation=self.allocation,
             floor=self.floor,
+            size_exponent=self.size_exponent,
             skip=self.skip,
             last_layer=self.last_layer,
         )

@@ -4,11 +4,13 @@ A rate is the number of weights of the pruned layers before, divided by those th
 3x3 layer, and 8.1 is patterns times a connectivity rate of 3.6. Layers of quads (1x1, fully connected) have a rate of their own.
 
 ``uniform`` gives every layer the same rate. ``energy`` asks which kernels the network can miss most easily. A batch norm after a
-layer takes away whatever scale its weights have, so energies are compared as shares of their layer's mean: with ``e_u`` the
-energy of unit ``u``, ``n_l`` the units of its layer and ``E_l = sum_u e_u``, the units of the largest ``e_u n_l / E_l`` are kept.
-All units cost the same weights, so no other choice of as many loses less of ``sum_l n_l (energy lost in l) / E_l``. No layer's
-rate becomes more than ``1 / floor`` times the one asked for, and every layer keeps at least one unit for each
-:data:`FEWEST_PER_GROUP` groups.
+layer takes away whatever scale its weights have, so a unit counts by its share of its layer's energy: with ``e_u`` the energy of
+unit ``u``, ``n_l`` the units of its layer and ``E_l = sum_u e_u``, the units of the largest ``e_u n_l^a / E_l`` are kept. All
+units cost the same weights, so no other choice of as many loses less of ``sum_l n_l^a (energy lost in l) / E_l``. The energy lost
+in a layer, as a share of what it has, is about the noise that its result gets, and noises of layers add up, which is the case
+``a = 0``. But it leaves the small layers dense, and these work on large planes: they hold few weights and many multiplies. With
+``a = 1`` a layer counts by its size, and rates differ only by how unequal a layer's kernels are. ``size_exponent`` is ``a``. No
+layer's rate becomes more than ``1 / floor`` times the one asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ Allocation = Literal["energy", "uniform"]
 PATTERN_RATE = TAPS / KEPT
 """What patterns alone give."""
 FLOOR = 0.4
+SIZE_EXPONENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Rates:
     allocation: Allocation = "energy"
     floor: float = FLOOR
     """For ``energy``: the least a layer keeps, as a share of what ``uniform`` would leave it."""
+    size_exponent: float = SIZE_EXPONENT
+    """For ``energy``: how much more a larger layer counts, from 0 (all alike) to 1 (by its size)."""
 
     def of_kind(self, layer: SparseLayer) -> float:
         """The common rate that is asked of a layer's kind."""
@@ -61,6 +66,8 @@ def check_rates(rates: Rates, layers: Sequence[SparseLayer]) -> None:
         raise TapdotError(f"Expected the allocation energy or uniform, found {rates.allocation!r}.")
     if not 0 <= rates.floor <= 1:
         raise TapdotError(f"Expected a floor between 0 and 1, found {rates.floor:g}.")
+    if not 0 <= rates.size_exponent <= 1:
+        raise TapdotError(f"Expected a size exponent between 0 and 1, found {rates.size_exponent:g}.")
     for layer in layers:
         if layer.name in rates.layers:
             _check(rates.layers[layer.name], [layer], f"of layer {layer.name!r}")
@@ -124,7 +131,7 @@ def _allocated(layers: Sequence[SparseLayer], energies: Energies, rates: Rates, 
     if rates.allocation == "uniform":
         return _rounded(layers, uniform)
     least = {layer.name: max(1, round(rates.floor * uniform[layer.name])) for layer in layers}
-    scores = {layer.name: _scores(energies(layer)) for layer in layers}
+    scores = {layer.name: _scores(energies(layer), rates.size_exponent) for layer in layers}
     budget = sum(layer.share * uniform[layer.name] for layer in layers)
     fixed: dict[str, int] = {}
     while True:
@@ -137,9 +144,10 @@ def _allocated(layers: Sequence[SparseLayer], energies: Energies, rates: Rates, 
         fixed.update(below)
 
 
-def _scores(energies: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Energies as shares of their mean."""
-    return (energies.reshape(-1) / max(float(energies.mean()), np.finfo(np.float64).tiny)).astype(np.float32)
+def _scores(energies: NDArray[np.float64], exponent: float) -> NDArray[np.float32]:
+    """Energies as shares of their layer's, times a power of its size."""
+    total = max(float(energies.sum()), float(np.finfo(np.float64).tiny))
+    return (energies.reshape(-1) * (energies.size**exponent / total)).astype(np.float32)
 
 
 def _by_threshold(layers: Sequence[SparseLayer], scores: Mapping[str, NDArray[np.float32]], budget: float) -> dict[str, int]:

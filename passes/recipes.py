@@ -17,7 +17,7 @@ from tapdot.passes.adopt_sparsity import AdoptSparsity
 from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.canonicalize import Canonicalize
 from tapdot.passes.common_subexpressions import CommonSubexpressions
-from tapdot.passes.compress_weights import CompressWeights
+from tapdot.passes.compress_weights import CompressWeights, Measure
 from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.dead_code import DeadCode
 from tapdot.passes.distill_samples import DistillSamples
@@ -74,14 +74,16 @@ def float_recipe(calibration: Calibration | None = None) -> Recipe:
     )
 
 
-def sparsify(target: Target | None) -> Phase:
+def sparsify(target: Target | None, measure: Measure | None = None) -> Phase:
     """What is pruned is found, stored as FKW arrays where sparse kernels are worth it, and put into the order of visits."""
-    return Phase("sparsify", (AdoptSparsity(), CompressWeights(target), ReorderFilters()))
+    return Phase("sparsify", (AdoptSparsity(), CompressWeights(target, measure=measure), ReorderFilters()))
 
 
-def pattern_recipe(calibration: Calibration | None = None, target: Target | None = None) -> Recipe:
+def pattern_recipe(
+    calibration: Calibration | None = None, target: Target | None = None, measure: Measure | None = None
+) -> Recipe:
     """A network pruned by patterns, kernels or quads, in float32, with sparse kernels where they are faster."""
-    return (*float_recipe(), sparsify(target))
+    return (*float_recipe(), sparsify(target, measure))
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,13 @@ def int8_recipe(calibration: Calibration | None = None, options: Int8Options | N
 
 
 def pattern_int8_recipe(
-    calibration: Calibration | None = None, options: Int8Options | None = None, target: Target | None = None
+    calibration: Calibration | None = None,
+    options: Int8Options | None = None,
+    target: Target | None = None,
+    measure: Measure | None = None,
 ) -> Recipe:
     """A network pruned by patterns, kernels or quads, on integers, with sparse kernels where they are faster."""
-    return (*int8_recipe(calibration, options), sparsify(target))
+    return (*int8_recipe(calibration, options), sparsify(target, measure))
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
@@ -133,11 +138,13 @@ def recipe(
     calibration: Calibration | None = None,
     *,
     target: Target | None = None,
+    measure: Measure | None = None,
     then: Sequence[Phase] = (),
 ) -> Recipe:
     """The recipe of that name, and the phases ``then``, with options set from lines such as ``fuse.max_operators=8``.
 
-    Without a ``target``, recipes that choose among kernels take a sparse one wherever a layer is pruned.
+    Without a ``target``, recipes that choose among kernels take a sparse one wherever a layer is pruned. ``measure`` is asked
+    where the choice is to be by measured times.
 
     Raises TapdotError, with the nearest name there is, for an unknown recipe, pass or option.
     """
@@ -148,7 +155,7 @@ def recipe(
         own = [line for line in settings if line.strip().startswith("int8.")]
         arguments["options"] = _int8_options(own)
     if name in SPARSE_RECIPES:
-        arguments["target"] = target
+        arguments |= {"target": target, "measure": measure}
     phases = RECIPES[name](**arguments)
     return _foreseen(configure((*phases, *then), [line for line in settings if line not in own]))
 

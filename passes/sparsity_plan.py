@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tapdot.compiler.costs import node_macs
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
 from tapdot.kernels.fkw import Structure
 from tapdot.kernels.patterns import ALL_PATTERNS, DEFAULT_PATTERN_COUNT, KEPT, picture
-from tapdot.passes.prune_rates import FLOOR, Allocation, Rates, kept_units
+from tapdot.passes.prune_rates import FLOOR, SIZE_EXPONENT, Allocation, Rates, kept_units
 from tapdot.passes.sparse_layers import Choice, Found, SkippedLayer, SparseLayer, graph_layers
 from tapdot.passes.sparse_projection import choose_patterns, kept_energies, nearest_patterns, structure_of
 
@@ -40,6 +41,8 @@ class Pruning:
     """How the common rates are met: kernels go where they are missed least, or every layer has the same rate (``uniform``)."""
     floor: float = FLOOR
     """For ``energy``: the least a layer keeps, as a share of what ``uniform`` would leave it."""
+    size_exponent: float = SIZE_EXPONENT
+    """For ``energy``: how much more a larger layer counts, from 0 (all alike: small layers stay dense) to 1 (by its size)."""
     skip: Collection[str] = ()
     """Layers that stay dense, by name."""
     last_layer: bool = False
@@ -53,7 +56,7 @@ class Pruning:
     @property
     def rates(self) -> Rates:
         """What of this concerns how much is pruned."""
-        return Rates(self.rate, self.quad_rate, self.layer_rates, self.allocation, self.floor)
+        return Rates(self.rate, self.quad_rate, self.layer_rates, self.allocation, self.floor, self.size_exponent)
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def make_plan(found: Found, weights: Weights, pruning: Pruning, name: str = "The
 
     known = {layer.name: rate for layer in candidates if (rate := rates.layers.get(layer.name)) is not None and rate != 1}
     unknown = {layer: rate for layer, rate in rates.layers.items() if layer not in {layer.name for layer in candidates}}
-    counts = kept_units(layers, energies, Rates(rates.rate, rates.quad_rate, {**known, **unknown}, rates.allocation, rates.floor))
+    counts = kept_units(layers, energies, replace(rates, layers={**known, **unknown}))
     return Plan(layers, skipped, patterns, counts)
 
 
@@ -165,6 +168,17 @@ def graph_plan(graph: Graph, pruning: Pruning | None = None) -> Plan:
     """The plan for a graph's own weights."""
     pruning = pruning or Pruning()
     return make_plan(graph_layers(graph, pruning.choice), graph.constants, pruning, f"Graph {graph.name!r}")
+
+
+def kept_macs(graph: Graph, plan: Plan) -> tuple[int, int]:
+    """Multiply-accumulates of one run of the graph: of the dense one, and of the pruned one where zeros cost nothing."""
+    kept = {layer.weight: row.kept / row.weights for layer, row in zip(plan.layers, plan.rates, strict=True)}
+    dense, left = 0, 0.0
+    for node in graph.nodes:
+        macs = node_macs(graph, node)
+        dense += macs
+        left += macs * kept.get(node.operand(1), 1.0)
+    return dense, round(left)
 
 
 def prune_by_projection(graph: Graph, pruning: Pruning | None = None) -> Graph:

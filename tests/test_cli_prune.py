@@ -43,6 +43,7 @@ def test_a_model_is_pruned_and_compiles(folder: Path, tmp_path: Path, tapdot: Ta
     outcome = tapdot("prune", folder / "net.onnx", "-o", out, *data, "--rate", 6, "--share", 2, "--shift", 1, *SHORT)
     assert outcome.status == 0 and outcome.out == "", outcome
     assert "Wrote" in outcome.err and "2 3x3 layers by patterns, 6.0" in outcome.sentence
+    assert "Multiply-accumulates: " in outcome.sentence and "x fewer)" in outcome.sentence
     assert "features.0: it reads 3 input channels" in outcome.sentence and "Top-1 on validation samples" in outcome.sentence
     graph = library.trace(out)
     groups = graph.constants["features.3.weight"].reshape(8, 2, 8, 9) != 0

@@ -10,7 +10,6 @@ from benchmarks.engines.base import Engine, Model
 from tapdot.compiler.program import ENTRY
 from tapdot.runtime.program import LoadedProgram
 
-
 SPARSE_RECIPES = {"float": "pattern", "int8": "pattern-int8"}
 """By the precision that is asked for."""
 

@@ -169,13 +169,14 @@ def sparsity_table(results: list[sparsity.Result]) -> Table:
         title=f"Top-1 on {images:,} test images, mean of seeds; paired differences of integer networks in points, 95 % intervals",
         title_justify="left",
     )
-    for heading in ("network", "", "float", results[0].recipe, "from dense", "ADMM from one-shot"):
+    for heading in ("network", "", "MACs", "float", results[0].recipe, "from dense", "ADMM from one-shot"):
         table.add_column(heading)
     for result in results:
         for index, row in enumerate(result.rows()):
             table.add_row(
                 MINIATURES[result.network].title if index == 0 else "",
                 result.settings[index].title,
+                f"{row['fewer_macs']:.1f}x fewer" if "fewer_macs" in row else "",
                 f"{np.mean(row['float']):.2%}",
                 f"{np.mean(row['integer']):.2%}",
                 *(str(evaluation.Difference(**row[key])) if key in row else "" for key in ("from_dense", "from_one_shot")),

@@ -37,18 +37,21 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Top-1, as a share of one."""
+        """As a share of one."""
         return float(self.correct.mean())
 
 
-def package_score(package: Package, data: Data, device: str = "host", limit: int | None = None) -> Score:
-    """Of a compiled package, by its kernels on a device, in batches of the size it was compiled for."""
+def package_score(package: Package, data: Data, device: str = "host", limit: int | None = None, top: int = 1) -> Score:
+    """Of a compiled package, by its kernels on a device, in batches of the size it was compiled for.
+
+    An answer is right where the class is among the ``top`` first.
+    """
     program = package.program
     (source,), (answer,) = program.inputs, program.outputs
     with connect(device).open() as session:
         loaded = LoadedProgram(session, package)
         kind = TensorType(source.shape, source.dtype)
-        return _score(lambda inputs: loaded.run({source.name: inputs})[answer.name], kind, data, limit)
+        return _score(lambda inputs: loaded.run({source.name: inputs})[answer.name], kind, data, limit, top)
 
 
 def graph_score(graph: Graph, data: Data, limit: int | None = None) -> Score:
@@ -73,13 +76,15 @@ def module_score(module: nn.Module, data: Data, kind: TensorType, limit: int | N
     return _score(run, kind, data, limit)
 
 
-def _score(run: Callable[[Inputs], np.ndarray], kind: TensorType, data: Data, limit: int | None) -> Score:
+def _score(run: Callable[[Inputs], np.ndarray], kind: TensorType, data: Data, limit: int | None, top: int = 1) -> Score:
     parts = []
     for batch in data.batches(kind, limit):
         if batch.labels is None:
             raise ValueError(f"Accuracy needs labels, and {data.name} has none; give y beside x, or a folder of class folders.")
         logits = run(batch.inputs)
-        parts.append(logits.reshape(len(logits), -1)[: batch.count].argmax(1) == batch.labels)
+        logits = logits.reshape(len(logits), -1)[: batch.count]
+        first = logits.argmax(1)[:, None] if top == 1 else np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        parts.append((first == batch.labels[:, None]).any(1))
     return Score(np.concatenate(parts))
 
 

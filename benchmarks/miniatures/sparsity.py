@@ -20,6 +20,7 @@ from benchmarks.miniatures.dataset import Dataset, code_digest
 from benchmarks.miniatures.trained import MINIATURES, data, trained, weights_folder
 from tapdot.compiler import pipeline
 from tapdot.compiler.cache import build_once
+from tapdot.compiler.costs import node_macs
 from tapdot.compiler.data import open_data
 from tapdot.compiler.graph import Graph
 from tapdot.passes import prune as pruning_pass
@@ -134,6 +135,8 @@ class Result:
     settings: tuple[Setting, ...]
     floats: dict[str, NDArray[np.bool_]]
     integers: dict[str, NDArray[np.bool_]]
+    fewer_macs: dict[str, float]
+    """By how much the network's multiply-accumulates fell, mean of the seeds."""
 
     def difference(self, title: str, basis: str = DENSE) -> evaluation.Difference:
         """Of integer networks, in points, over all seeds."""
@@ -147,6 +150,7 @@ class Result:
             row: dict[str, Any] = {"network": self.network, **asdict(setting), "seeds": list(self.seeds), "recipe": self.recipe}
             row |= {"float": self.floats[title].mean(1).tolist(), "integer": self.integers[title].mean(1).tolist()}
             if setting.way != DENSE:
+                row["fewer_macs"] = self.fewer_macs[title]
                 row["from_dense"] = asdict(self.difference(title))
                 other = Setting(setting.rate, setting.share, ONE_SHOT).title
                 if setting.way == ADMM and other in self.integers:
@@ -169,16 +173,30 @@ def measure(
     name = "pattern-int8" if "pattern-int8" in RECIPE_NAMES else "int8"
     floats: dict[str, list[Any]] = {}
     integers: dict[str, list[Any]] = {}
+    macs: dict[str, list[float]] = {}
     for seed in seeds:
         for setting in chosen:
             title = f"{MINIATURES[network].title}, seed {seed}, {setting.title}"
             graph = pruned(network, seed, setting, training(seed), lambda line, title=title: report(f"{title}: {line}"))  # type: ignore[misc]
             report(f"{title}: measuring")
             floats.setdefault(setting.title, []).append(evaluation.graph_score(graph, test, how.test_images).correct)
+            macs.setdefault(setting.title, []).append(_fewer_macs(graph))
             used = "int8" if setting.way == DENSE else name
             integers.setdefault(setting.title, []).append(_integer_score(graph, used, dataset, how, test).correct)
-    stacked = [{title: np.stack(rows) for title, rows in found.items()} for found in (floats, integers)]
-    return Result(network, seeds, name, chosen, *stacked)
+    answers, codes = ({title: np.stack(rows) for title, rows in found.items()} for found in (floats, integers))
+    means = {title: float(np.mean(found)) for title, found in macs.items()}
+    return Result(network, seeds, name, chosen, answers, codes, means)
+
+
+def _fewer_macs(graph: Graph) -> float:
+    """Multiply-accumulates of the network, divided by those whose weight is not zero."""
+    dense, left = 0, 0.0
+    for node in graph.nodes:
+        macs = node_macs(graph, node)
+        weight = graph.constants.get(node.operand(1))
+        dense += macs
+        left += macs * (1.0 if weight is None else np.count_nonzero(weight) / weight.size)
+    return dense / left
 
 
 def _integer_score(graph: Graph, name: str, dataset: Dataset, how: evaluation.Settings, test: Any) -> evaluation.Score:

@@ -1,8 +1,8 @@
 """What each idea adds to a pruned layer, one after the other.
 
-``none``: filters in their own order, share 1, and the smallest tile: what is loaded serves one vector of positions. Then filters in
-FKR's order; then tiles in which loads serve many positions (PatDNN's load redundancy elimination, at the level of kernels); then
-shares, whose filters use one gather together (at the level of filters); at last the configuration that is fastest when measured.
+``none``: filters in their own order, share 1, and the smallest tile: what is loaded serves one vector of positions. Then filters
+in FKR's order; then tiles in which loads serve many positions (PatDNN's load redundancy elimination, at the level of kernels);
+then shares, whose filters use one gather together (at the level of filters); at last the configuration that measures fastest.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def configurations(kernel: Kernel, most: int = MOST_CONFIGURATIONS, seed: int = 
     random.Random(seed).shuffle(others)
     seen: list[Config] = []
     for config in itertools.chain([default], near, others):
+        if config.get("linear") and config.get("rows", 1) > 1:  # a plane that is one line has one row
+            continue
         if config not in seen and len(seen) < most:
             seen.append(config)
             yield config

@@ -1,7 +1,7 @@
 """One convolution as a node of a whole graph: its kernel, the operands it gets there, and the answer it must give.
 
-A node reads what another kernel wrote and writes what the next one reads: codes (or floats) in the layout that the compiler chose,
-halo included. So two convolutions are compiled one after the other, and the first is taken.
+A node reads what another kernel wrote and writes what the next one reads: codes (or floats) in the layout that the compiler
+chose, halo included. So two convolutions are compiled one after the other, and the first is taken.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tapdot.compiler.operators import lookup
 from tapdot.compiler.types import TensorType
 from tapdot.compiler.workloads import constant_operands, workload_of
 from tapdot.kernels.family import Config, Family
-from tapdot.kernels.layout import CODES, READ_SLACK, Layout
+from tapdot.kernels.layout import CODES, READ_SLACK
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import build, tvm
@@ -66,7 +66,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Form:
-    """How a layer is stored and computed. ``share`` 0: dense, whatever the rate. ``reorder``: filters are visited in FKR's order."""
+    """How a layer is stored and computed. ``share`` 0: dense. ``reorder``: filters are visited in FKR's order."""
 
     rate: float = 1.0
     share: int = 0
@@ -116,12 +116,13 @@ def compiled(shape: Shape, form: Form, precision: str, target: Target, seed: int
     else:
         phases = recipe(DENSE_RECIPES[precision], (), calibration, target=target, then=layout)
     if not form.reorder:
-        phases = tuple(
-            replace(phase, passes=tuple(step for step in phase.passes if not isinstance(step, ReorderFilters)))
-            for phase in phases
-        )
+        phases = tuple(replace(phase, passes=tuple(filter(_keeps_order, phase.passes))) for phase in phases)
     made = pipeline.run(graph, phases).graph
     return made, next(node for node in made.nodes if node.op in CONVOLUTIONS)
+
+
+def _keeps_order(step: pipeline.Pass) -> bool:
+    return not isinstance(step, ReorderFilters)
 
 
 @dataclass(frozen=True)
@@ -230,8 +231,3 @@ def _random(operand: Operand, numbers: np.random.Generator) -> NDArray[Any]:
         codes = numbers.integers(limits.min, limits.max + 1, operand.shape)
         return np.where(numbers.random(operand.shape) < 0.5, limits.min, codes).astype(operand.dtype)
     return np.maximum(numbers.standard_normal(operand.shape), 0).astype(operand.dtype)
-
-
-def layout_title(layout: Layout | None) -> str:
-    """For tables."""
-    return "row-major" if layout is None else str(layout)

@@ -1,11 +1,11 @@
 """Four channels as one dot: codes of four channels interleaved position by position, and weights that all positions share.
 
 A *strip* is four vectors of consecutive positions: a register of codes of every channel. Two rounds of merging neighbours, each
-inside parts of 128 bits, put the four codes of a position side by side; the vectors that come out hold the positions of a strip in
-the order of ``kernels.position_block``, in which narrowed codes are again in their natural order. The meaning, in numpy, for a
-strip ``x`` of four channels, ``[4, 4 * lanes]``, and ``block = Block(1, 4 * lanes, ..., 4, lanes)``::
+inside parts of 128 bits, put the four codes of a position side by side; the vectors that come out hold the positions of a strip
+in the order of ``kernels.position_block``, in which narrowed codes are again in their natural order. The meaning, in numpy, for a
+strip ``x`` of four channels, ``[4, 4 * lanes]``::
 
-    operand(v)[lane] = x[:, block.code(v, lane)]
+    operand(v)[lane] = x[:, strip_code(v, lane)]
 
 A *rest* of one to three vectors holds its positions in their natural order.
 """
@@ -92,7 +92,7 @@ class ChannelQuads(ABC):
         vectors = []
         for half in range(2):
             words = [T.reinterpret(pair[half], dtype=f"int16x{size // 2}") for pair in pairs]
-            vectors += [T.reinterpret(mixed, dtype=f"{dtype}x{size}") for mixed in _merged(*words, size // 2, 8)]
+            vectors += [T.reinterpret(mixed, dtype=f"{dtype}x{size}") for mixed in _merged(words[0], words[1], size // 2, 8)]
         for v, vector in enumerate(vectors):
             store(scratch, place + v * self.vector_bytes, vector, size)
 
@@ -249,10 +249,7 @@ def _merged(a: Value, b: Value, size: int, part: int) -> list[Value]:
     found = []
     for half in (0, part // 2):
         indices = [
-            source + first + element
-            for first in range(half, size, part)
-            for element in range(part // 2)
-            for source in (0, size)
+            source + first + element for first in range(half, size, part) for element in range(part // 2) for source in (0, size)
         ]
         found.append(T.Bind(T.Shuffle([a, b], indices)))
     return found

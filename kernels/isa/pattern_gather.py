@@ -1,8 +1,8 @@
 """Four taps of a pattern as one dot: how the operands of a pruned 3x3 kernel are gathered for a block of positions.
 
-A *block* (:class:`Block`) is a rectangle of outputs whose lanes fill one or more vectors. A *window* holds what a block reads of one channel,
-compact; a gather takes from it, for every lane, the four codes under the pattern. The meaning, in numpy, for the window ``w`` of a
-channel and taps ``(dy_0, dx_0), ...``::
+A *block* (:class:`Block`) is a rectangle of outputs whose lanes fill one or more vectors. A *window* holds what a block reads of
+one channel, compact; a gather takes from it, for every lane, the four codes under the pattern. The meaning, in numpy, for the
+window ``w`` of a channel and taps ``(dy_0, dx_0), ...``::
 
     operand[lane][k] = w[row(lane) * stride_y + dy_k, column(lane) * stride_x + dx_k]
 
@@ -12,6 +12,7 @@ channel and taps ``(dy_0, dx_0), ...``::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,18 @@ class PatternGather(ABC):
     def pack_window(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value) -> None:
         """Copies what a block reads of a channel into its window.
 
-        ``start`` is the element of the first tap of the block's first output. Windows are written in the order of their places: up to 64 bytes past a window may be overwritten.
+        ``start`` is the element of the first tap of the block's first output. Windows are written in the order of their places:
+        up to 64 bytes past a window may be overwritten.
         """
+
+    like_dots = False
+    """Whether gathers take the execution units of dots, not others beside them."""
+    stacked = False
+    """Whether the blocks of a tile stand on each other, each reading the register below its own too: see :meth:`pack_stack`."""
+
+    def pack_stack(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+        """Copies ``rows`` rows of a channel, all that the blocks of a tile read, from ``start`` on."""
+        raise NotImplementedError
 
     pairs = False
     """Whether :meth:`pack_pair` copies the windows of two neighbouring blocks faster than one at a time."""
@@ -88,8 +99,11 @@ class PatternGather(ABC):
         """The lookup of the pattern whose entry in the table begins at ``place``, for all windows of a kernel."""
 
     @abstractmethod
-    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
-        """The four codes of every lane of the block's vectors, as operands of :meth:`dot`."""
+    def operands(self, pattern: Any, scratch: Buffer, place: Value, last: bool = False) -> list[Any]:
+        """The four codes of every lane of the block's vectors, as operands of :meth:`dot`.
+
+        ``last``: of stacked blocks, the one below which nothing was copied.
+        """
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 
@@ -122,7 +136,7 @@ class PatternGather(ABC):
 
 
 class TablePermutation(PatternGather):
-    """``vpermb``: the window is one register, and one instruction a vector gathers all taps; with stride 2 it is two registers."""
+    """``vpermb``: the window is one register, and one instruction a vector gathers all taps; with stride 2 it is two."""
 
     REGISTER = 64
 
@@ -137,6 +151,7 @@ class TablePermutation(PatternGather):
         self.pitch = (width - 1) * strides[1] + TAP_ROWS
         self.entry = self.REGISTER * vectors
         self.registers = vectors + 1
+        self.like_dots = self.sources == 2
         self.pairs = (self.sources, self.block.height, self.block.width) == (1, 4, 8)
 
     def table(self, patterns: np.ndarray) -> np.ndarray:
@@ -153,7 +168,8 @@ class TablePermutation(PatternGather):
         row, column = np.divmod(np.arange(self.REGISTER), self.pitch)
         row = np.minimum(row, self.block.height + 1)
         return np.array(
-            [(row % 4 if part else np.minimum(row, 3)) * HALF + column + 8 * block for part in range(2) for block in range(2)], np.uint8
+            [(row % 4 if part else np.minimum(row, 3)) * HALF + column + 8 * block for part in range(2) for block in range(2)],
+            np.uint8,
         )
 
     def patterns(self, table: np.ndarray) -> np.ndarray:
@@ -196,7 +212,7 @@ class TablePermutation(PatternGather):
     def pattern(self, place: Value) -> Any:
         return [load(self._table, place + v * self.REGISTER, self.REGISTER) for v in range(self.block.vectors)]
 
-    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+    def operands(self, pattern: Any, scratch: Buffer, place: Value, last: bool = False) -> list[Any]:
         parts = [load(scratch, place + part * self.REGISTER, self.REGISTER) for part in range(self.sources)]
         name = "permvar.qi" if self.sources == 1 else "vpermi2var.qi"
         found = []
@@ -204,6 +220,52 @@ class TablePermutation(PatternGather):
             arguments = [parts[0], index] if self.sources == 1 else [parts[0], index, parts[1]]
             found.append(T.Bind(intrinsic(f"llvm.x86.avx512.{name}.512", f"uint8x{self.REGISTER}", *arguments)))
         return found
+
+
+class StackedPermutation(TablePermutation):
+    """Stride 2: blocks of one vector stand on each other, and a register holds the input rows that begin at a block.
+
+    A block reads those and the first row of the next register, by one permutation of the two; the next block reads that register
+    anyway. So a vector takes little more than one load.
+    """
+
+    stacked = True
+    like_dots = True
+
+    def __init__(self, target: Target, strides: tuple[int, int], plane: tuple[int, int], columns: int) -> None:
+        PatternGather.__init__(self, target, strides)
+        rows = self.lanes // columns
+        self.rows_in_register = rows * strides[0]
+        widest = (self.REGISTER // self.rows_in_register - TAP_ROWS) // strides[1] + 1
+        widest = min(widest, columns)
+        width = -(-plane[1] // -(-plane[1] // widest))
+        self.sources, self.window, self.entry, self.registers = 2, self.REGISTER, self.REGISTER, 3
+        self.block = Block(rows, columns, min(rows, plane[0]), width, 1, self.lanes)
+        self.pitch = (width - 1) * strides[1] + TAP_ROWS
+
+    def table(self, patterns: np.ndarray) -> np.ndarray:
+        row, column = self.block.lane_positions()
+        dy, dx = np.divmod(patterns.astype(np.int64), TAP_ROWS)
+        register, below = np.divmod(row[:, None] * self.strides[0] + dy[:, None, :], self.rows_in_register)
+        at = register * self.REGISTER + below * self.pitch + column[:, None] * self.strides[1] + dx[:, None, :]
+        return at.astype(np.uint8).reshape(-1)
+
+    def patterns(self, table: np.ndarray) -> np.ndarray:
+        register, at = np.divmod(table.reshape(-1, self.entry)[:, :KEPT], self.REGISTER)
+        below, dx = np.divmod(at, self.pitch)
+        return ((register * self.rows_in_register + below) * TAP_ROWS + dx).astype(np.uint8)
+
+    def pack_stack(self, x: Buffer, start: Value, pitch: int, scratch: Buffer, place: Value, rows: int) -> None:
+        size = 1 << (self.pitch - 1).bit_length()
+        for row in range(rows):
+            register, below = divmod(row, self.rows_in_register)
+            codes = self._unsigned(load(x, start + row * pitch, size), x.dtype, size)
+            store(scratch, place + register * self.REGISTER + below * self.pitch, codes, size)
+
+    def operands(self, pattern: Any, scratch: Buffer, place: Value, last: bool = False) -> list[Any]:
+        first = load(scratch, place, self.REGISTER)
+        second = first if last else load(scratch, place + self.REGISTER, self.REGISTER)
+        return [T.Bind(intrinsic("llvm.x86.avx512.vpermi2var.qi.512", f"uint8x{self.REGISTER}", first, pattern[0], second))]
 
 
 class TapRows(PatternGather):
@@ -250,13 +312,15 @@ class TapRows(PatternGather):
                 if self.separate:
                     codes = T.Bind(codes.astype(f"int32x{size}" if size > 1 else "int32"))
                 elif self.operand_offset(x.dtype):
-                    codes = T.reinterpret(codes ^ splat(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}" if size > 1 else "uint8")
+                    codes = T.reinterpret(
+                        codes ^ splat(tirx.const(-128, "int8"), size), dtype=f"uint8x{size}" if size > 1 else "uint8"
+                    )
                 store(scratch, place + tap * block.vectors * self.lanes + lane, codes, size)
 
     def pattern(self, place: Value) -> Any:
         return [T.Bind(self._table[place + tap]) for tap in range(KEPT)]
 
-    def operands(self, pattern: Any, scratch: Buffer, place: Value) -> list[Any]:
+    def operands(self, pattern: Any, scratch: Buffer, place: Value, last: bool = False) -> list[Any]:
         return [self._operand(pattern, scratch, place + v * self.lanes) for v in range(self.block.vectors)]
 
     def _operand(self, pattern: Any, scratch: Buffer, place: Value) -> Any:
@@ -308,8 +372,10 @@ def gathers(target: Target, strides: tuple[int, int], plane: tuple[int, int]) ->
     """Every block shape of a target's gather for outputs of ``plane`` rows and columns; empty where there is no gather."""
     vectors, lanes = integer_vectors(target.isa), target.isa.lanes
     if isinstance(vectors, DotProducts) and "avx512vbmi" in target.features:
-        count = 2 if strides == (1, 1) else 1
-        return tuple(TablePermutation(target, strides, plane, columns, count) for columns in (8, 16, 4))
+        if strides == (1, 1):
+            return tuple(TablePermutation(target, strides, plane, columns, 2) for columns in (8, 16, 4))
+        stacks = tuple(StackedPermutation(target, strides, plane, columns) for columns in (8, 16))
+        return (*stacks, TablePermutation(target, strides, plane, 4, 1))
     if isinstance(vectors, DotProducts | WidenedProducts | WrittenOut):
         return tuple(TapRows(target, strides, plane, columns, 1) for columns in (8, 16, 4) if columns <= lanes)
     return ()

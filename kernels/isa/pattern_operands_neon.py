@@ -176,25 +176,36 @@ class GatheredTaps(PatternOperands):
         shape, pitch = self.shape, self.shape.pitch
         with T.serial(shape.patterns) as pattern:
             # Of 64 bits: the vectorizer would keep four addresses of 32 bits in one vector register.
-            taps = []
+            taps: list[Value] = []
             for tap in range(KEPT):
                 number = T.Bind(self._patterns[pattern * KEPT + tap].astype("int32"))
                 taps.append(T.Bind((number // TAP_ROWS * (pitch - TAP_ROWS) + number + start).astype("int64")))
             first = T.Bind(self._starts[pattern])
             with T.serial(T.Bind(self._starts[pattern + 1] - first)) as pair:
                 channel = T.Bind(self._channels[first + pair].astype("int64"))
-                bases = [T.Bind(channel + tap) for tap in taps]
+                bases = [T.Bind(channel + base) for base in taps]
                 place = T.Bind((first + pair) * self.unit)
-                for row in range(shape.rows):
-                    for column in range(0, shape.columns, REGISTER):
-                        left = shape.columns - column
-                        if row == shape.rows - 1:  # lanes that fill the last vector are read too, and are no positions
-                            left = self.vectors * LANES - row * shape.columns - column
-                        width = REGISTER if left > REGISTER // 2 else REGISTER // 2
-                        offset = row * shape.strides[0] * pitch + column * shape.strides[1]
-                        rows = [self._row(x, base + offset, width) for base in bases]
-                        mixed = T.Shuffle(rows, [tap * width + lane for lane in range(width) for tap in range(KEPT)])
+                chunks = self.chunks
+                for two in (chunks[start : start + 2] for start in range(0, len(chunks), 2)):  # neighbours are one ``ldp``
+                    rows = [
+                        [self._row(x, base + row * shape.strides[0] * pitch + column * shape.strides[1], width) for base in bases]
+                        for row, column, width in two
+                    ]
+                    for (row, column, width), taps in zip(two, rows, strict=True):
+                        mixed = T.Shuffle(taps, [tap * width + lane for lane in range(width) for tap in range(KEPT)])
                         store(scratch, place + (row * shape.columns + column) * KEPT, mixed, KEPT * width)
+
+    @property
+    def chunks(self) -> list[tuple[int, int, int]]:
+        """Row, column and width of what is read at once; lanes that fill the last vector are read too, and are no positions."""
+        shape, found = self.shape, []
+        for row in range(shape.rows):
+            for column in range(0, shape.columns, REGISTER):
+                left = shape.columns - column
+                if row == shape.rows - 1:
+                    left = self.vectors * LANES - row * shape.columns - column
+                found.append((row, column, REGISTER if left > REGISTER // 2 else REGISTER // 2))
+        return found
 
     def _row(self, x: Buffer, offset: Value, width: int) -> Value:
         step = self.shape.strides[1]

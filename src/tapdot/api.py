@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
+    from tapdot.passes.sparse_choice import Figures
+    from tapdot.runtime.layer_costs import MeasuredCosts
+
 __all__ = ["compile", "load", "trace"]
 
 
@@ -69,7 +72,9 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     target = _target(target)
     check_calibration(recipe, data is not None, zero_shot, settings)
     layout = pipeline.Phase("layout", (AssignLayouts(target),))
-    phases = find_recipe(recipe, settings, Calibration(_replayed(data), zero_shot), target=target, then=(layout,))
+    phases = find_recipe(
+        recipe, settings, Calibration(_replayed(data), zero_shot), target=target, measure=_measure, then=(layout,)
+    )
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
     gap = _numeric_gap(outcome, phases)
@@ -87,6 +92,14 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
         numeric_gap=gap,
         sparsity=layer_structures(outcome.graph, lowered.program),
     )
+
+
+def _measure(dense: Graph, sparse: Graph, names: frozenset[str], target: Target) -> tuple[Mapping[str, Figures], MeasuredCosts]:
+    """The layers of those names on this machine."""
+    from tapdot.runtime.devices import connect
+    from tapdot.runtime.layer_costs import LayerTimes
+
+    return LayerTimes(connect("host"))(dense, sparse, names, target)
 
 
 def _replayed(data: object) -> object:

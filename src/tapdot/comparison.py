@@ -26,7 +26,7 @@ MOST_SAMPLES = 1000
 
 @dataclass(frozen=True)
 class FormRow:
-    """A model compiled by one recipe. ``seconds`` and ``instructions`` are an inference's; one of them, as the device can tell."""
+    """A model compiled by one recipe. ``seconds`` or ``instructions`` are an inference's, as the device can tell."""
 
     form: str
     recipe: str

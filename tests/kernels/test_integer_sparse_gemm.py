@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from integer_cases import RESIDUAL, TARGETS, check
+from integer_cases import RESIDUAL, check
 from kernel_runner import assert_links_alone
 from sparse_gemm_cases import pruned, sparse_gemm
 
@@ -11,20 +11,23 @@ from tapdot.kernels.target import find_target
 from tapdot.kernels.workload import Operand, Workload
 
 FAMILY = IntegerSparseFullyConnected()
-EVERYWHERE = (*TARGETS, "cortex-a76", "cortex-a76:neon", "cortex-x2")
 SHAPES = [(1, 64, 32, 2, 0.5), (1, 203, 100, 4, 0.4), (3, 301, 48, 1, 0.3), (8, 1100, 24, 8, 0.2), (2, 7, 3, 1, 0.9)]
 """Rows, inputs, outputs, share, quads kept; inputs that fill the last quad and that do not, indices of one byte and of two."""
+EVERYWHERE = [(shape, target) for shape in SHAPES for target in ("host", "host:avx2")]
+EVERYWHERE += [
+    (shape, target) for shape in SHAPES[1:3] for target in ("host:avx512", "host:generic", "cortex-a76", "cortex-a76:neon")
+]
+EVERYWHERE += [(SHAPES[1], "cortex-x2")]
 
 
-@pytest.mark.parametrize("target", EVERYWHERE)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "target"), EVERYWHERE, ids=str)
 def test_matches_the_reference(target, shape):
     rows, inputs, outputs, share, kept = shape
     workload, arrays = sparse_gemm(pruned(outputs, inputs, share, kept), rows, inputs, zero_point=9)
     check(FAMILY, workload, find_target(target), arrays=arrays)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", ["host", "host:generic"])
 @pytest.mark.parametrize("epilogue", ["Reals(acc, r0)", "acc", RESIDUAL], ids=["reals", "raw sums", "residual"])
 def test_epilogues_of_signed_codes(target, epilogue):
     fkw = pruned(40, 90, 2, 0.5)
@@ -32,7 +35,7 @@ def test_epilogues_of_signed_codes(target, epilogue):
     assert np.unique(check(FAMILY, workload, find_target(target), arrays=arrays)).size > 3
 
 
-@pytest.mark.parametrize("target", ["host", "host:avx2", "cortex-a76", "cortex-a76:neon"])
+@pytest.mark.parametrize("target", ["host", "host:avx2", "cortex-a76:neon"])
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_largest_codes_and_weights(target, dtype):
     """Pairs of products of -128 and 127 stay within 16 bits where they are summed there."""
@@ -55,12 +58,12 @@ def test_every_configuration_computes_the_same():
     workload, arrays = sparse_gemm(pruned(50, 150, 2, 0.5), 5, 150)
     target = find_target("host:avx2")
     space = FAMILY.space(workload, target)
-    for index, rows in enumerate(space["rows"]):
-        check(FAMILY, workload, target, {"rows": rows, "ahead": space["ahead"][index % 5]}, arrays=arrays)
+    for rows, ahead in zip(space["rows"][:3], space["ahead"][:3], strict=True):
+        check(FAMILY, workload, target, {"rows": rows, "ahead": ahead}, arrays=arrays)
 
 
 def test_tasks_hold_equal_shares_of_the_quads():
-    """The last quarter of the outputs has nearly all weights: it makes most of the tasks."""
+    """Tasks end where the quads are cut evenly, not the outputs."""
     workload, arrays = sparse_gemm(pruned(256, 4096, 1, 0.5), 1, 4096)
     target = find_target("host")
     packed = FAMILY.pack(

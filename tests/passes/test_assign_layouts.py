@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from tests.passes.before_and_after import answers
@@ -16,6 +17,7 @@ from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import find_target
 from tapdot.passes.assign_layouts import AssignLayouts, is_channel_concat
+from tapdot.passes.compress_weights import CompressWeights
 from tapdot.passes.plan_memory import plan_memory
 from tapdot.passes.recipes import recipe
 
@@ -273,3 +275,130 @@ def test_codes_joined_with_themselves_lie_in_blocks_that_the_kernel_copies(targe
     for name in (*concat.inputs, concat.output):
         layout = model.type(name).layout
         assert (1 if layout is None else layout.channel_block) in blocks
+
+
+# -- planar rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_planes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse convolutions read and write planar rows, a little behind their end too; pools take either side, all alike."""
+    from tapdot.kernels.fallback import Fallback
+    from tapdot.kernels.family import Port, Ports
+    from tapdot.passes import sides
+
+    class Planes(Fallback):
+        def ports(self, workload, target):  # type: ignore[no-untyped-def]
+            own = [None if x is None or x.constant else Port((1,)) for x in workload.inputs]
+            own[0] = Port((1,), Halo(*workload["pads"]), behind=True)
+            return Ports(tuple(own), (Port((1,)),))
+
+    class Either(Fallback):
+        def ports(self, workload, target):  # type: ignore[no-untyped-def]
+            return Ports((Port((16, 1)),), (Port((16, 1)),), uniform=True)
+
+    class Blocks(Fallback):
+        def ports(self, workload, target):  # type: ignore[no-untyped-def]
+            return Ports((Port((16,), Halo(*workload["pads"])), None), (Port((16,)),))
+
+    families = {"QSparseConv": Planes(), "SparseConv": Planes(), "MaxPool": Either(), "QConv": Blocks()}
+    monkeypatch.setattr(sides, "select", lambda workload, target: families.get(workload.op) or select(workload, target))
+
+
+def codes_network(*lines: str, sparse: str = "", target: str = SIXTEEN_LANES, given: str = CODES) -> Graph:
+    """A graph of codes with layouts, the convolutions named in ``sparse`` pruned and compressed."""
+    model = parse(network(given, *lines))
+    constants = dict(model.constants)
+    for name in sparse.split():
+        weight = constants[f"{name}.w"].copy()
+        weight[...] = 0
+        weight.reshape(*weight.shape[:2], -1)[:, ::2, weight.shape[2] * weight.shape[3] // 2] = 3
+        constants[f"{name}.w"] = weight
+    compressed = CompressWeights(None)(model.replace(constants=constants))
+    return AssignLayouts(find_target(target))(compressed).verify()
+
+
+POOL = "%p: uint8[1,16,4,4] = MaxPool(%a) {kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 0, 0]}"
+
+
+@pytest.mark.usefixtures("in_planes")
+@pytest.mark.parametrize(("target", "offset"), [(SIXTEEN_LANES, 0), (SIGNED, -128)])
+def test_planar_codes_have_the_sign_that_sparse_kernels_want(target: str, offset: int) -> None:
+    """Rule 5, and the border of rule 6 with it."""
+    model = codes_network(
+        integer_convolution("a", "x", (16, 16), 8),
+        integer_convolution("b", "a", (16, 16), 8, 7),
+        "return %b",
+        sparse="a b",
+        target=target,
+    )
+    assert model.type("a").layout == Layout(1, Halo(1, 1, 1, 1), zero=7 + offset, code_offset=offset)
+    assert model.type(model.outputs[0]).layout is None
+    assert [node.op for node in model.nodes] == ["Relayout", "QSparseConv", "QSparseConv"]
+
+
+@pytest.mark.usefixtures("in_planes")
+def test_what_takes_either_side_follows_its_neighbours() -> None:
+    """Rule 7: a pool between sparse layers is in planes, one between dense layers in blocks; bytes decide between two."""
+    lines = (integer_convolution("a", "x", (16, 16), 8), POOL, integer_convolution("b", "p", (16, 16), 4), "return %b")
+
+    def blocks(sparse: str) -> tuple[int, int, int]:
+        model = codes_network(*lines, sparse=sparse)
+        within = [node for node in model.nodes if node.op == "Relayout" and node.output not in model.outputs]
+        layouts = [model.type(name).layout for name in ("a", "p")]
+        sides = [1 if layout is None else layout.channel_block for layout in layouts]
+        return (*sides, sum("x" not in node.inputs for node in within))  # type: ignore[return-value]
+
+    assert blocks("a b") == (1, 1, 0)
+    assert blocks("") == (16, 16, 0)
+    assert blocks("a") == (1, 1, 1), "the smaller result is copied, not the larger operand"
+    assert blocks("b") == (16, 16, 1)
+
+
+@pytest.mark.usefixtures("in_planes")
+def test_the_callers_tensor_is_never_read_behind_its_end() -> None:
+    """Rule 8: a 1x1 layer could read row-major floats as planar rows; of the caller they are copied all the same."""
+    text = network(
+        "input %x: float32[1,16,8,8]",
+        convolution("a", "x", (16, 16), 8, 1),
+        convolution("b", "a", (16, 16), 8, 1),
+        "return %b, %a",
+    )
+    model = run(parse(text), recipe("float")).graph
+    constants = {name: np.where(np.arange(16)[:, None, None] % 8 < 4, array, 0) for name, array in model.constants.items()}
+    made = AssignLayouts(find_target(SIXTEEN_LANES))(CompressWeights(None)(model.replace(constants=constants))).verify()
+    for node in made.nodes:
+        if node.op == "SparseConv":
+            producer = made.producer(node.inputs[0])
+            assert producer is not None and producer.op == "Relayout"
+            assert node.inputs[0] not in (*made.inputs, *made.outputs)
+    assert len(copies(made)) == 2
+
+
+@pytest.mark.usefixtures("in_planes")
+def test_one_copy_serves_a_reader_with_a_border_and_one_without() -> None:
+    model = codes_network(
+        integer_convolution("a", "x", (16, 16), 8),
+        integer_convolution("b", "a", (16, 16), 8, 7),
+        integer_convolution("c", "a", (16, 16), 8, 9, pad=0),
+        "return %b, %c",
+        sparse="b c",
+    )
+    copied = [name for name in copies(model) if name.startswith("a.")]
+    assert [model.type(name).layout for name in copied] == [Layout(1, Halo(1, 1, 1, 1), zero=7)]
+
+
+@pytest.mark.usefixtures("in_planes")
+def test_branches_in_planar_rows_share_the_layout_of_their_concatenation() -> None:
+    """Channels of planar rows lie one after the other, however many a branch has."""
+    model = codes_network(
+        integer_convolution("a", "x", (16, 24), 8),
+        integer_convolution("b", "x", (16, 8), 8),
+        "%all: uint8[1,32,8,8] = Concat(%a, %b) {axis=1}",
+        integer_convolution("y", "all", (32, 16), 8, 5),
+        "return %y",
+        sparse="a b y",
+    )
+    (concat,) = [node for node in model.nodes if node.op == "Concat"]
+    layouts = {model.type(name).layout for name in (*concat.inputs, concat.output)}
+    assert layouts == {Layout(1, Halo(1, 1, 1, 1), zero=5)}

@@ -21,7 +21,7 @@ from tapdot.passes.prune_patterns import PrunePatterns
 from tapdot.passes.prune_rates import Rates, kept_units
 from tapdot.passes.sparse_layers import Choice, SparseLayer, graph_layers, module_layers
 from tapdot.passes.sparse_projection import choose_patterns, connectivity_mask, nearest_patterns, structure_of, unit_energies
-from tapdot.passes.sparsity_plan import Pruning, graph_plan, prune_by_projection
+from tapdot.passes.sparsity_plan import Pruning, graph_plan, kept_macs, prune_by_projection
 
 NUMBERS = np.random.default_rng(0)
 
@@ -188,6 +188,28 @@ def test_energy_goes_where_kernels_are_missed_least_whatever_the_scale() -> None
     assert kept_units(layers, lambda one: scaled[one.name], rates) == counts
 
 
+def test_the_size_exponent_spares_small_layers() -> None:
+    layers = [layer(size, size, name=str(size)) for size in (16, 64)]
+    energies = energies_of({"16": 1.0, "64": 1.0}, layers)
+    shares = []
+    for exponent in (1.0, 0.5, 0.0):
+        counts = kept_units(layers, lambda one: energies[one.name], Rates(9.0, floor=0.1, size_exponent=exponent))
+        assert sum(counts.values()) == pytest.approx((16 * 16 + 64 * 64) / 4, abs=1)
+        shares.append(counts["16"] / 256)
+    assert shares[0] == pytest.approx(0.25, abs=0.05) and shares[0] < shares[1] < shares[2]
+
+
+def test_multiplies_left_are_those_of_kept_weights() -> None:
+    pruned = prune_by_projection(small_graph(), Pruning(8.1, 2.0, allocation="uniform"))
+    before, after = kept_macs(small_graph(), graph_plan(small_graph(), Pruning(8.1, 2.0, allocation="uniform")))
+    expected = 0
+    for node in pruned.nodes:
+        if node.op in ("Conv", "Gemm"):
+            weight, result = pruned.constants[node.inputs[1]], pruned.type(node.output)
+            expected += np.count_nonzero(weight) * result.elements // result.shape[1]
+    assert after == pytest.approx(expected, rel=1e-3) and before > after
+
+
 def test_no_layer_falls_below_the_floor() -> None:
     layers = [layer(32, 32, name=name) for name in ("flat", "peaked")]
     energies = {"flat": np.ones((32, 32)), "peaked": np.full((32, 32), 1e-9)}
@@ -216,6 +238,7 @@ def test_rates_of_single_layers_stand_beside_the_common_one() -> None:
         (Pruning(4.0, layer_rates={"boody": 4.0}), "no layer 'boody'. Did you mean 'body'"),
         (Pruning(4.0, patterns=0), "1 to 56 patterns .* found 0"),
         (Pruning(4.0, patterns=57), "1 to 56 patterns .* found 57"),
+        (Pruning(4.0, size_exponent=-1.0), "size exponent between 0 and 1, found -1"),
         (Pruning(4.0, floor=2.0), "floor between 0 and 1, found 2"),
         (Pruning(4.0, allocation="even"), "energy or uniform, found 'even'"),  # type: ignore[arg-type]
     ],

@@ -74,7 +74,9 @@ def test_masks_hold_in_every_forward_pass_and_in_copies() -> None:
     with torch.no_grad():
         twin.body.weight.fill_(2.0)
     twin(torch.zeros(2, 3, 8, 8))
-    assert float(twin.body.weight.detach().max()) == 2 and torch.equal(twin.body.weight.detach(), 2 * network.body.weight.detach())
+    assert float(twin.body.weight.detach().max()) == 2 and torch.equal(
+        twin.body.weight.detach(), 2 * network.body.weight.detach()
+    )
     graph = tapdot.trace(network.eval(), (torch.zeros(1, 3, 8, 8),))  # the hook is no part of the network
     assert np.array_equal(graph.constants["body.weight"], network.body.weight.detach().numpy())
 
@@ -357,6 +359,16 @@ def test_models_that_are_no_classifiers_are_said() -> None:
     planes = tapdot.trace(nn.Conv2d(4, 4, 3), (torch.zeros(1, 4, 8, 8),))
     with pytest.raises(InputError, match=r"for classifiers.*call tapdot.Pruner in your own training loop"):
         prune(planes, samples(), Pruning(share=1), SHORT)
+
+
+def test_a_model_that_was_quantized_before_is_said() -> None:
+    builder = GraphBuilder("codes")
+    x = builder.input("x", TensorType((1, 4, 8, 8), "float32"))
+    codes = builder.add("FakeQuantize", (x,), {"scale": 0.1, "low": -128, "high": 127, "dtype": "int8"})
+    weight = builder.constant(np.ones((4, 4, 3, 3), np.float32), "weight")
+    graph = builder.build(builder.add("Conv", (*codes, weight), {}))
+    with pytest.raises(TapdotError, match="quantized before .*; prune the float model it was made from"):
+        prune(graph)
 
 
 @pytest.mark.parametrize("wrong", [{"epochs": -1}, {"batch": 0}, {"learning_rate": 0.0}, {"distillation": 1.5}])

@@ -18,17 +18,20 @@ from tapdot.runtime.program import LoadedProgram, filled
 from tapdot.runtime.verify import Comparison, flat_in_layout, halo_holds, made_up_inputs, verify
 
 
-def two_pools() -> Graph:
+def pools(*more: str) -> Graph:
+    """A maximum, an average, and ``more`` pools, each of what the one before makes."""
     builder = GraphBuilder("pools")
     x = builder.input("x", TensorType((1, 4, 8, 8), "float32"))
     window = {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1)}
     (first,) = builder.add("MaxPool", [x], window, name="first")
-    (second,) = builder.add("AveragePool", [first], window, name="second")
-    return builder.build([second])
+    (last,) = builder.add("AveragePool", [first], window, name="second")
+    for op in more:
+        (last,) = builder.add(op, [last], window)
+    return builder.build([last])
 
 
 def test_a_right_program_passes() -> None:
-    report = tapdot.connect("host").verify(tapdot.compile(two_pools()))
+    report = tapdot.connect("host").verify(tapdot.compile(pools()))
     assert report.passed and "verified on host" in str(report)
 
 
@@ -41,7 +44,7 @@ def test_memory_that_nobody_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
         return dataclasses.replace(plan, vanished=plan.vanished | {"first"})
 
     monkeypatch.setattr(api, "plan_memory", forgetful)
-    report = tapdot.connect("host").verify(tapdot.compile(two_pools()))
+    report = tapdot.connect("host").verify(tapdot.compile(pools()))
     assert not report.passed and not report.repeatable
     assert "memory that nobody wrote" in str(report)
 
@@ -59,7 +62,7 @@ def test_two_values_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(api, "plan_memory", crowded)
     with tapdot.connect("host").open() as session:
-        report = verify(session, tapdot.compile(two_pools()))
+        report = verify(session, tapdot.compile(pools("MaxPool", "AveragePool")))
     assert not report.passed and report.first_differing is None
 
 
@@ -165,7 +168,7 @@ def test_one_different_code_in_the_whole_is_a_failure(monkeypatch: pytest.Monkey
 
 
 def test_float_packages_are_no_integer_packages() -> None:
-    report = tapdot.connect("host").verify(tapdot.compile(two_pools()))
+    report = tapdot.connect("host").verify(tapdot.compile(pools()))
     assert not report.integer and not report.bit_exact and not any(kernel.exact for kernel in report.kernels)
 
 

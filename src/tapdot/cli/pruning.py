@@ -62,6 +62,10 @@ def prune_command(
     allocation: Annotated[
         str | None, typer.Option("--allocation", metavar="NAME", help="How layers share a rate: energy or uniform [energy].")
     ] = None,
+    size_exponent: Annotated[
+        float | None,
+        typer.Option("--size-exponent", metavar="A", help="For energy: 0 spares small layers, 1 treats all alike [1]."),
+    ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", help="Of training under ADMM [8].")] = None,
     retrain_epochs: Annotated[
         int | None, typer.Option("--retrain-epochs", metavar="N", help="Of training with masks [12].")
@@ -103,6 +107,7 @@ def prune_command(
         "skip": tuple(skip or ()) or None,
         "last_layer": last_layer or None,
         "allocation": allocation,
+        "size_exponent": size_exponent,
         "epochs": epochs,
         "retrain_epochs": retrain_epochs,
         "batch": batch,
@@ -216,6 +221,8 @@ class _Bar:
 
 def _summarize(pruned: Pruned, output: Path, folder: Path | None) -> None:
     """On stderr: the layers, what stays dense, accuracies."""
+    from tapdot.compiler.units import macs_text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("layer", "", "weights", "kept", "rate", "share"):
         table.add_column(heading, justify="left" if heading in ("layer", "") else "right", overflow="fold")
@@ -223,7 +230,10 @@ def _summarize(pruned: Pruned, output: Path, folder: Path | None) -> None:
         table.add_row(row.layer, row.kind, f"{row.weights:,}", f"{row.kept:,}", f"{row.rate:.2f}x", str(row.share))
     Console(stderr=True, highlight=False).print(table)
     skipped = pruned.plan.skipped
-    lines = [f"Wrote {output}: {pruned.plan}"]
+    fewer = (
+        f"{macs_text(pruned.macs)} of {macs_text(pruned.macs_before)} are left ({pruned.macs_before / pruned.macs:.2f}x fewer)"
+    )
+    lines = [f"Wrote {output}: {pruned.plan}", f"Multiply-accumulates: {fewer}."]
     if skipped:
         named = "; ".join(map(str, skipped[:MOST_SKIPPED]))
         lines.append(f"Dense: {named}{f'; and {len(skipped) - MOST_SKIPPED} more' if len(skipped) > MOST_SKIPPED else ''}.")

@@ -55,7 +55,8 @@ def layer_lines(layer: LayerStructure, device: str) -> list[str]:
         f"\nlayer {layer.node}: {layer.op} on {device} by {layer.family}",
         f"  info          {layer.kind}{strides}, {layer.inputs} to {layer.filters} channels, {macs_text(layer.macs)} of "
         f"{macs_text(layer.dense_macs)}",
-        f"  connectivity  {layer.kept} of {layer.units} {unit} kept ({layer.connectivity_rate:.3g}x), {layer.rate:.3g}x fewer weights",
+        f"  connectivity  {layer.kept} of {layer.units} {unit} kept ({layer.connectivity_rate:.3g}x), {layer.rate:.3g}x fewer "
+        "weights",
         f"  share         {layer.share} filter{'s' * (layer.share > 1)}",
     ]
     if layer.patterns:
@@ -65,10 +66,13 @@ def layer_lines(layer: LayerStructure, device: str) -> list[str]:
 
 
 def storage_table(layers: Sequence[LayerStructure]) -> Table:
-    """FKW beside dense weights and compressed sparse rows, by layer and together."""
+    """FKW beside dense weights and compressed sparse rows with indices of 32 and 16 bits, by layer and together.
+
+    ``extra`` is what FKW stores beside weights, then how much less that is than what CSR stores beside them.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("layer", "dense", "CSR, 32 bits", "CSR, 16 bits", "FKW", "FKW's extra", "below CSR-32", "below CSR-16"):
-        table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold")
+    for column in ("layer", "dense", "CSR-32", "CSR-16", "FKW", "extra", "of CSR-32's", "of CSR-16's"):
+        table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold", no_wrap=column != "layer")
     rows = [(layer.node, layer.storage) for layer in layers]
     for name, storage in [*rows, ("together", Storage.total(storage for _, storage in rows))]:
         table.add_row(
@@ -83,7 +87,7 @@ def storage_table(layers: Sequence[LayerStructure]) -> Table:
                     storage.fkw_extra,
                 )
             ),
-            f"{storage.below_csr32:.1%}",
-            f"{storage.below_csr16:.1%}",
+            f"-{storage.below_csr32:.1%}",
+            f"-{storage.below_csr16:.1%}",
         )
     return table

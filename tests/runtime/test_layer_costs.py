@@ -1,0 +1,35 @@
+"""Layers measured dense and sparse on this machine, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.passes.test_compress_weights import EVERYWHERE, chain
+
+import tapdot
+from tapdot.compiler.errors import TapdotError
+from tapdot.kernels.target import find_target
+from tapdot.passes.compress_weights import sparse_nodes
+from tapdot.runtime import layer_costs
+from tapdot.runtime.layer_costs import LayerTimes
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_costs, "cache_directory", lambda: tmp_path)
+    dense = chain(8, channels=16, size=8)
+    sparse = EVERYWHERE(dense)
+    names = frozenset(node.name for node in sparse_nodes(sparse))
+    times = LayerTimes(tapdot.connect("host"), runs=2)
+    first, costs = times(dense, sparse, names, find_target("host"))
+    assert set(first) == names and all(found.dense > 0 and found.sparse > 0 for found in first.values())
+    assert costs.unit == "us" and costs.copy(dense.type("x")) > 0
+    monkeypatch.setattr(type(times.device), "measure", lambda *_, **__: pytest.fail("measured again"))
+    again, _ = times(dense, sparse, names, find_target("host"))
+    assert again == first
+
+
+def test_code_for_another_processor_is_not_measured_here() -> None:
+    model = chain(8, channels=16, size=8)
+    with pytest.raises(TapdotError, match=r"Expected a target that runs on the device host .* found cortex-a76"):
+        LayerTimes(tapdot.connect("host"))(model, EVERYWHERE(model), frozenset(), find_target("cortex-a76"))
