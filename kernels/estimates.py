@@ -23,8 +23,11 @@ DENSE_SHARE = 0.82
 CACHED_WEIGHT_BYTES = 1 << 20
 MEMORY_BYTES_PER_CYCLE = 8.0
 COPIED_BYTES_PER_CYCLE = 16.0
-ELEMENT_CYCLES = 3.0
-"""For a vector of input elements that is packed, and for one of results that goes through an epilogue, in sparse kernels."""
+DENSE_INPUT_CYCLES, DENSE_OUTPUT_CYCLES = 0.8, 1.5
+PATTERN_INPUT_CYCLES, PATTERN_OUTPUT_CYCLES = 3.0, 3.0
+QUAD_INPUT_CYCLES, QUAD_OUTPUT_CYCLES = 1.0, 2.7
+"""For a vector of input elements that is read or packed, and for one of results that goes through an epilogue, in dense
+kernels, and in sparse kernels of 3x3 and of 1x1."""
 FLOAT_TAP_CYCLES = 0.75
 """To load one tap of a vector of positions."""
 SPARSE_OPERATORS = frozenset({"SparseConv", "QSparseConv", "SparseGemm", "QSparseGemm"})
@@ -66,7 +69,9 @@ def _dense(workload: Workload, target: Target) -> float:
     weights = math.prod(_shape(workload, 1))
     codes = workload.op.startswith("Q")
     rate = code_products_per_cycle(target.isa) if codes else target.isa.lanes * target.isa.fma_per_cycle
-    return max(products(workload) / (rate * DENSE_SHARE), streaming(weights * (1 if codes else 4)))
+    inputs, outputs = (math.prod(x.shape) / target.isa.lanes for x in (workload.variable_inputs[0], workload.output))
+    elements = inputs * DENSE_INPUT_CYCLES + outputs * DENSE_OUTPUT_CYCLES
+    return max(products(workload) / (rate * DENSE_SHARE) + elements, streaming(weights * (1 if codes else 4)))
 
 
 def _sparse(workload: Workload, target: Target) -> float:
@@ -82,13 +87,18 @@ def _sparse(workload: Workload, target: Target) -> float:
         rate = code_products_per_cycle(isa) if codes else isa.lanes * isa.fma_per_cycle
         return max(2 * products(workload) / rate, stored)
     height, width = plane
+    strides = workload["strides"]
     vectors = math.ceil(batch * height * (width + (not by_quads)) / isa.lanes)
     if codes:
         dots = share * 4 * isa.lanes / code_products_per_cycle(isa)
         kernel_cycles = gather_cycles(target, by_quads) + 0.9 * dots
     else:
         kernel_cycles = kept * (FLOAT_TAP_CYCLES + share / isa.fma_per_cycle)
-    return max(vectors * (kernels * kernel_cycles + (channels + filters) * ELEMENT_CYCLES), stored)
+    per_input, per_output = (
+        (QUAD_INPUT_CYCLES, QUAD_OUTPUT_CYCLES) if by_quads else (PATTERN_INPUT_CYCLES, PATTERN_OUTPUT_CYCLES)
+    )
+    elements = channels * per_input * strides[0] * strides[1] + filters * per_output
+    return max(vectors * (kernels * kernel_cycles + elements), stored)
 
 
 def gather_cycles(target: Target, by_quads: bool) -> float:

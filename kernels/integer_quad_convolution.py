@@ -17,7 +17,7 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW
 from tapdot.kernels.integer_operands import FULL
 from tapdot.kernels.integer_quad_plan import PLANAR, Piece, QuadPlan, Tiles, default_config, space
-from tapdot.kernels.integer_quad_rows import LineEpilogue, copy_rows, copy_size
+from tapdot.kernels.integer_quad_rows import Line, LineEpilogue, copy_rows, copy_size
 from tapdot.kernels.integer_rows import PositionEpilogue
 from tapdot.kernels.integer_sparse import ARRAYS, BIAS, EXTRAS, folded_bias, group_bounds
 from tapdot.kernels.integer_sparse_plan import Geometry
@@ -210,25 +210,28 @@ class _Emitter:
         """The operands of the quads of a chunk at the positions of a tile."""
         plan, geometry = self.plan, self.plan.geometry
         layout, shape = plan.input_layout, geometry.x.shape
-        copies = None if plan.direct else T.alloc_buffer((KEPT * plan.line,), self.x.dtype)
-        row = 0 if plan.direct else self._first_row(pieces)
+        step = plan.pitch - layout.pitch(shape[3])
+        in_place = plan.direct or (plan.masked and geometry.strides == (1, 1))
+        copies = None if in_place else T.alloc_buffer((KEPT * plan.line,), self.x.dtype)
+        row = self._first_row(pieces)
         first = chunk * plan.chunk
         count = min(plan.chunk, plan.quads - first) if isinstance(first, int) else plan.chunk
         with loop(count) as quad:
-            starts: list[Value] = []
+            lines: list[Line] = []
             for k in range(KEPT):
                 channel = (first + quad) * KEPT + k
                 if geometry.channels % KEPT:
                     channel = T.min(channel, geometry.channels - 1)
                 if copies is None:
-                    starts.append(T.Bind(layout.offset(shape, n, channel, 0, 0)))
+                    start = T.Bind(layout.offset(shape, n, channel, 0, 0))
+                    lines.append(Line(self.x, start, 0 if plan.direct else step, plan.pitch, plan.strip_rows))
                     continue
                 self._copy(self.x, geometry.x, n, channel, row, geometry.strides, copies, k * plan.line)
-                starts.append(k * plan.line - row * plan.pitch)
+                lines.append(Line(copies, k * plan.line - row * plan.pitch))
             for piece in pieces:
                 place = quad * plan.unit + piece.offset * self.operands.vector_bytes
-                buffer = self.x if copies is None else copies
-                self.operands.pack(buffer, [start + piece.start for start in starts], piece.vectors, scratch, place)
+                channels = [line.read(piece, plan.strip) for line in lines]
+                self.operands.pack(channels, self.x.dtype, piece.vectors, scratch, place)
 
     def _first_row(self, pieces: Sequence[Piece]) -> Value:
         """The first row that a tile touches: no piece begins before the first one, or before a rest that is alone."""
@@ -337,15 +340,20 @@ class _Emitter:
                         sums[register] = self.operands.dot(sums[register], operand, weights[number * members + index])
                 done += piece.vectors
 
-    def _residual_lines(self, n: Value, channel: Value, pieces: Sequence[Piece]) -> dict[str, tuple[Buffer, Value]]:
-        """Copies of the operands whose rows are further apart than those of the result, or less far."""
+    def _residual_lines(self, n: Value, channel: Value, pieces: Sequence[Piece]) -> dict[Operand, Line]:
+        """The planes of operands whose rows are further apart than those of the result, or less far: copies, if need be."""
         plan, epilogue, found = self.plan, self.epilogue, {}
         for name, operand, role in zip(epilogue.names, epilogue.operands, epilogue.roles, strict=True):
             layout = operand.layout or PLANAR
-            if role != FULL or plan.geometry.height == 1 or layout.pitch(plan.geometry.width) == plan.pitch:
+            step = plan.pitch - layout.pitch(plan.geometry.width)
+            if role != FULL or plan.geometry.height == 1 or step == 0:
                 continue
-            line = T.alloc_buffer((plan.line,), operand.stored_dtype)
+            if plan.masked and operand.dtype in CODES:
+                start = T.Bind(layout.offset(operand.shape, n, channel, 0, 0))
+                found[operand] = Line(epilogue.buffer(name), start, step, plan.pitch, plan.strip_rows)
+                continue
+            copy = T.alloc_buffer((plan.line,), operand.stored_dtype)
             row = self._first_row(pieces)
-            self._copy(epilogue.buffer(name), operand, n, channel, row, (1, 1), line, 0)
-            found[name] = (line, row * plan.pitch)
+            self._copy(epilogue.buffer(name), operand, n, channel, row, (1, 1), copy, 0)
+            found[operand] = Line(copy, -row * plan.pitch)
         return found

@@ -20,6 +20,8 @@ from tapdot.kernels.workload import Workload
 
 PLANAR = Layout()
 MOST_STRIPS = 8
+MASKED_LANES = 16
+"""Lanes of the instruction sets that load some bytes of a register only."""
 SLACK = 128
 """Elements behind a scratch that copying may overwrite."""
 FIRST_LEVEL_BYTES = 40 * 1024
@@ -124,6 +126,16 @@ class QuadPlan:
         geometry = self.geometry
         own = self.input_layout.pitch(geometry.x.shape[3])
         return geometry.strides == (1, 1) and (own == self.pitch or geometry.height == 1)
+
+    @property
+    def masked(self) -> bool:
+        """Whether rows of another pitch can be read in place, each by a load of some lanes only."""
+        return self.isa.lanes == MASKED_LANES
+
+    @property
+    def strip_rows(self) -> int:
+        """Rows that a strip may touch."""
+        return min(self.geometry.height, (self.strip + self.pitch - 2) // self.pitch + 1)
 
     @property
     def strip(self) -> int:

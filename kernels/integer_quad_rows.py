@@ -7,10 +7,11 @@ on the way to memory, so that the line can be cut anywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tapdot.kernels.emit import Value, argument, fill, load, store
+from tapdot.kernels.emit import Value, argument, fill, intrinsic, load, store
 from tapdot.kernels.integer_expression import Narrowed
 from tapdot.kernels.integer_quad_plan import Piece, QuadPlan
 from tapdot.kernels.integer_rows import HALO_VECTOR, PositionEpilogue, store_lanes
@@ -82,21 +83,16 @@ class LineEpilogue(PositionEpilogue):
         n: Value,
         channel: Value,
         piece: Piece,
-        lines: Mapping[str, tuple[Buffer, Value]],
+        lines: Mapping[Operand, Line],
     ) -> None:
         """The expression over the sums of a piece, written to the result.
 
-        ``lines``: of operands whose planes are lines of another pitch, a copy that is one of this pitch and where it begins.
+        ``lines``: the planes of operands whose rows are not as far apart as those of the result.
         """
 
         def read(buffer: Buffer, operand: Operand) -> list[Value]:
-            copy = next(
-                (lines[name] for name, own in zip(self.names, self.operands, strict=True) if own is operand and name in lines),
-                None,
-            )
-            if copy is not None:
-                return self._residual(copy[0], piece.start - copy[1], piece.vectors)
-            return self._residual(buffer, self._place(operand, n, channel, 0, 0) + piece.start, piece.vectors)
+            line = lines.get(operand) or Line(buffer, self._place(operand, n, channel, 0, 0))
+            return self._residual(line, piece)
 
         operands = self._operands(values, n, channel, len(sums), read)
         operands["acc"] = list(sums)
@@ -120,25 +116,66 @@ class LineEpilogue(PositionEpilogue):
                 if count > 0:
                     store_lanes(y_buffer, place + code, vector, lanes, lane, count)
 
-    def _residual(self, buffer: Buffer, place: Value, vectors: int) -> list[Value]:
-        """Stored numbers of consecutive positions in the lanes of a piece, as int32."""
-        lanes = self.isa.lanes
-        if vectors < STRIP or lanes == PART:
-            return self.vectors.widen(buffer, place, vectors)
-        size, dtype = STRIP * lanes, buffer.dtype
-        found = []
+    def _residual(self, line: Line, piece: Piece) -> list[Value]:
+        """Stored numbers of the positions of a piece in its lanes, as int32."""
+        lanes, dtype = self.isa.lanes, line.buffer.dtype
+        size = STRIP * lanes
         if dtype not in ("int8", "uint8"):
-            for v in range(vectors):
-                parts = [load(buffer, place + strip_code(v, lane), PART) for lane in range(0, lanes, PART)]
-                found.append(T.Bind(T.Bind(T.Shuffle(parts, list(range(lanes)))).astype(self.vectors.vector)))
+            found = []
+            for v in range(piece.vectors):
+                firsts = [strip_code(v, lane) if piece.vectors == STRIP else v * lanes + lane for lane in range(0, lanes, PART)]
+                parts = [load(line.buffer, line.start + piece.start + first, PART) for first in firsts]
+                found.append(T.Bind(T.Shuffle(parts, list(range(lanes)))) if len(parts) > 1 else parts[0])
             return found
-        codes, zeros = load(buffer, place, size), T.broadcast(tirx.const(0, dtype), size)
-        byte = 3 if dtype == "int8" else 0  # signed codes come from the top, so that a shift brings their sign
-        for v in range(vectors):
-            picked = [strip_code(v, lane) if k == byte else size for lane in range(lanes) for k in range(4)]
+        if line.step == 0 and (piece.vectors < STRIP or lanes == PART):
+            return self.vectors.widen(line.buffer, line.start + piece.start, piece.vectors)
+        codes, zeros = line.read(piece, size), T.broadcast(tirx.const(0, dtype), size)
+        byte, found = 3 if dtype == "int8" else 0, []  # signed codes come from the top, so that a shift brings their sign
+        for v in range(piece.vectors):
+            order = [strip_code(v, lane) if piece.vectors == STRIP else v * lanes + lane for lane in range(lanes)]
+            picked = [code if k == byte else size for code in order for k in range(4)]
             spread = T.Bind(T.reinterpret(T.Shuffle([codes, zeros], picked), dtype=self.vectors.vector))
             found.append(T.Bind(T.shift_right(spread, self.vectors.number(24))) if byte else spread)
         return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A plane in memory: position 0 of the result is element ``start``; every further row begins ``step`` elements before the
+    place that the result's pitch says.
+    """
+
+    buffer: Buffer
+    start: Value
+    step: int = 0
+    pitch: int = 1
+    rows: int = 1
+    """Rows that a strip may touch."""
+
+    def read(self, piece: Piece, size: int) -> Value:
+        """``size`` consecutive positions from a piece's first on; what lies between rows may be anything.
+
+        Every row is a masked load of the lanes from its first position on; lanes that are not read cannot fault.
+        """
+        if not self.step:
+            return load(self.buffer, self.start + piece.start, size)
+        row = piece.start // self.pitch
+        codes = load(self.buffer, self.start + piece.start - row * self.step, size)
+        lanes = T.ramp(tirx.const(0, "int8"), tirx.const(1, "int8"), size)
+        for further in range(1, self.rows):
+            first = T.min((row + further) * self.pitch - piece.start, LARGEST_LANE)
+            bytes_of_it = T.reinterpret(T.broadcast(first * FOUR_BYTES, size // 4), dtype=f"int8x{size}")
+            inside = lanes >= bytes_of_it
+            place = self.start + piece.start - (row + further) * self.step
+            pointer = T.address_of(self.buffer[place])
+            codes = T.Bind(intrinsic("llvm.masked.load", f"{self.buffer.dtype}x{size}", pointer, inside, codes))
+        return codes
+
+
+LARGEST_LANE = 127
+"""A number of a lane that no vector has."""
+FOUR_BYTES = 0x01010101
+"""Times a small number: four bytes of it. (A cast to 8 bits would be drawn into the arithmetic before it, and overflow there.)"""
 
 
 def copy_rows(

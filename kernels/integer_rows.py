@@ -209,21 +209,24 @@ class PositionEpilogue(IntegerOperands):
         offset, stored = self._stored_offset, self.output.stored_dtype
         limits = result.zero + offset, result.low + offset, result.high + offset
         codes = self.vectors.narrow_parts(result.values, *limits, stored)
+        if block.reorder is not None:
+            codes = T.Bind(T.Shuffle([codes], block.reorder))
         part = PART * NARROWED
         for number in range(blocks):
             for code, row, column in block.pieces():
                 lane = code // block.run * part + number * block.run + code % block.run
-                yield number, codes, part * self.isa.lanes // PART, lane, block.piece, row, column
+                yield number, codes, part * self.isa.lanes // PART, lane, block.stored, row, column
 
     def _lane_pieces(self, result: Result, block: Block) -> Iterator[StoredPiece]:
         """Pieces of int32 or float32 vectors; within a part of lanes codes are neighbours."""
-        size = min(block.piece, PART)
+        size = min(block.piece, 2 if block.reorder else PART)
         for index, (value, width) in enumerate(self._results(result, None)):
             number, v = divmod(index, block.vectors)
             for lane in range(0, width, size):
                 code = block.code(v, lane)
-                if code // block.columns < block.height:
-                    yield number, value, width, lane, size, *block.position(code)
+                row, column = block.position(code)
+                if block.row(code) < block.height and column < block.width:
+                    yield number, value, width, lane, min(size, block.width - column), row, column
 
     def _load_block(
         self, buffer: Buffer, operand: Operand, n: Value, channel: Value, block: Block, corner: tuple[Value, Value]

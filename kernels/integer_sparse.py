@@ -81,6 +81,14 @@ class PatternConvolution(Family):
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(workload, target)
 
+    def cost(self, workload: Workload, target: Target) -> float:
+        """What the plan estimates where it was calibrated, for byte permutations; the common estimate elsewhere."""
+        geometry = Geometry(workload)
+        found = gathers(target, geometry.strides, (geometry.height, geometry.width))
+        if not all(gather.calibrated for gather in found) or not found:
+            return super().cost(workload, target)
+        return Plan.of(workload, default_config(workload, target), target).cycles() * geometry.batch
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

@@ -74,7 +74,7 @@ class NeonPatternConvolution(PatternConvolution):
             packed[len(packed) - extras - 4 : len(packed) - extras],
             packed[len(packed) - extras :],
         )
-        counts = np.diff(offset.astype(np.int64))
+        counts = offset[1:].astype(np.int64) - offset[:-1]
         index, pattern, weights, patterns = plan.gather.unpack(own, counts)
         per_pattern = np.zeros((geometry.groups, geometry.patterns + 1), np.int64)
         np.add.at(per_pattern, (np.repeat(np.arange(geometry.groups), counts), pattern + 1), 1)
@@ -151,8 +151,8 @@ class _Emitter:
             of_filter = Registers(gather.vectors, LANES, "int32")
             for number, value in enumerate(gather.of_filter(sums, member)):
                 of_filter[number] = value
-            values = self.epilogue.channel(channel + member)
-            values = self.epilogue.shift_ahead(values, channel + member, of_filter, range(gather.vectors))
+            constants = self.epilogue.channel(channel + member)
+            values = self.epilogue.shift_ahead(constants, channel + member, of_filter, range(gather.vectors))
             here = [T.Bind(of_filter[number]) for number in range(gather.vectors)]
             self.epilogue.emit(values, here, self.y, n, channel + member, runs, gather.row_lanes, plan.columns)
 

@@ -1,4 +1,4 @@
-"""How a pattern convolution on AArch64 is cut into tiles, the form of its operands, and an estimate of the cycles of each choice."""
+"""How a pattern convolution on AArch64 is cut into tiles, in which form, and an estimate of the cycles of each choice."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import exp
 
 from tapdot.kernels.family import Config
 from tapdot.kernels.integer_sparse_plan import Geometry
 from tapdot.kernels.isa import Isa
-from tapdot.kernels.isa.pattern_operands_neon import GatheredTaps, PatternOperands, TileShape, WindowProducts
+from tapdot.kernels.isa.pattern_operands_neon import GatheredTaps, PatternOperands, TileShape
+from tapdot.kernels.isa.window_products import WindowProducts
 from tapdot.kernels.layout import Layout
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
 
 GATHERED, WINDOWS = 0, 1
 """Values of ``form``."""
-FORMS = {GATHERED: GatheredTaps, WINDOWS: WindowProducts}
+FORMS: dict[int, type[GatheredTaps] | type[WindowProducts]] = {GATHERED: GatheredTaps, WINDOWS: WindowProducts}
 MOST_ROWS = 8
 MOST_COLUMNS = 112
 
@@ -26,12 +26,10 @@ NEAR_BYTES, SECOND_LEVEL_BYTES = 48 * 1024, 512 * 1024
 """Of prepared operands: those that stay in a first-level cache, and in a second-level one of a small phone's larger cores."""
 NEAR_RATE, SECOND_LEVEL_RATE, FAR_RATE = 32.0, 16.0, 6.0
 """Bytes of operands a cycle from each."""
-ISSUE = 4.0
-"""Instructions a cycle."""
-GATHER_CYCLES = 6.0
-"""Of 16 positions under one pattern: four loads, one ``st4``."""
-WINDOWS_CYCLES = 6.0
-"""Of four windows."""
+ISSUE, PIPES, EXPOSED = 4.0, 2.0, 0.25
+"""Instructions a cycle, arithmetic ones of vectors among them, and what of the others does not hide behind those."""
+STORE_CYCLES = 6.5
+"""Of four loads and one ``st4``."""
 EPILOGUE_CYCLES, FILTER_CYCLES = 2.7, 8.0
 """Of a vector of sums, and of starting a filter."""
 
@@ -58,9 +56,19 @@ class NeonPlan:
         """The operands of a tile."""
         geometry = self.geometry
         layout, (_, _, height, width) = geometry.x.layout or Layout(), geometry.x.shape
-        place = (layout.pitch(width), layout.plane(height, width), self.rows, self.columns)
-        sizes = (geometry.strides, geometry.channels, geometry.share, geometry.kernels, geometry.groups, geometry.patterns)
-        return FORMS[self.form](TileShape(*place, *sizes), self.isa)
+        shape = TileShape(
+            layout.pitch(width),
+            layout.plane(height, width),
+            self.rows,
+            self.columns,
+            geometry.strides,
+            geometry.channels,
+            geometry.share,
+            geometry.kernels,
+            geometry.groups,
+            geometry.patterns,
+        )
+        return FORMS[self.form](shape, self.isa)
 
     @property
     def row_tiles(self) -> int:
@@ -78,28 +86,18 @@ class NeonPlan:
     @property
     def legal(self) -> bool:
         """Windows serve pairs of filters, and positions that are neighbours."""
-        return self.form == GATHERED or (self.isa.dot == "smmla" and self.geometry.share % 2 == 0 and self.geometry.strides == (1, 1))
+        geometry = self.geometry
+        return self.form == GATHERED or (self.isa.dot == "smmla" and geometry.share % 2 == 0 and geometry.strides == (1, 1))
 
     def cycles(self) -> float:
         """An estimate for one image on one core."""
         geometry, gather = self.geometry, self.gather
-        share, vectors = geometry.share, gather.vectors
-        dots = share * vectors / (0.5 if self.isa.dot == "smlal" else 2.0)
-        instructions = share * vectors * (4 if self.isa.dot == "smlal" else 1) + vectors / 2 + 6
-        if self.form == GATHERED:
-            used = 1.0 - exp(-geometry.kernels / (geometry.channels * geometry.patterns))
-            pairs = geometry.channels * geometry.patterns * used
-            prepare = pairs * (GATHER_CYCLES * len(gather.chunks) + 2)  # type: ignore[attr-defined]
-            footprint = pairs * gather.unit
-        else:
-            lanes = share * gather.windows  # type: ignore[attr-defined]
-            dots, instructions = (lanes + 2 * gather.windows) / 4.0, lanes / 2 + 1.5 * gather.windows + 5  # type: ignore[attr-defined]
-            prepare = geometry.channels * WINDOWS_CYCLES * gather.vectors / 4
-            footprint = gather.scratch
+        footprint = gather.footprint
         rate = NEAR_RATE if footprint <= NEAR_BYTES else SECOND_LEVEL_RATE if footprint <= SECOND_LEVEL_BYTES else FAR_RATE
-        kernel = max(dots, gather.unit / rate) + 0.25 * instructions / ISSUE + 1
-        epilogue = geometry.filters * (EPILOGUE_CYCLES * vectors + FILTER_CYCLES)
-        return self.tiles * (geometry.kernels * kernel + prepare + epilogue)
+        instructions = gather.vector_operations + gather.other_instructions
+        kernel = max(gather.vector_operations / PIPES, gather.unit / rate) + EXPOSED * instructions / ISSUE + 1
+        epilogue = geometry.filters * (EPILOGUE_CYCLES * gather.vectors + FILTER_CYCLES)
+        return self.tiles * (geometry.kernels * kernel + STORE_CYCLES * gather.interleaved_stores + epilogue)
 
 
 def plans(workload: Workload, target: Target) -> Iterator[NeonPlan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +41,11 @@ FILTER_VECTORS = 1.5
 GROUP_CYCLES = 20.0
 """Of starting a group: the end of its list is not foreseen."""
 STRIPS = (1, 2, 3, 4, 5, 6, 7, 8)
+MOST_TILES = 32
+"""Of a strip."""
+FAR_PLANES_BYTES = 1 << 20
+TORN_LINES = 1.5
+"""What packing and storing take more where planes lie beyond the second-level cache and strips end inside a row."""
 SECOND_LEVEL_BYTES = 400 * 1024
 SCRATCH_PENALTY = 1.2
 FEW_STRIPS_PENALTY = 1.05
@@ -109,6 +115,11 @@ class Geometry:
         table = self.workload.inputs[6]
         assert table is not None
         return table.shape[0]
+
+    @property
+    def plane_bytes(self) -> int:
+        """Of the inputs and the results of an image."""
+        return (self.x.elements + self.workload.output.elements) // self.batch
 
     @property
     def halo(self) -> Halo:
@@ -242,22 +253,30 @@ class Plan:
         pack = self.strip * geometry.channels * rows * (PACK_ROW_CYCLES + FAR_ROW_CYCLES * (1 - together))
         if self.whole_rows and gather.pairs:
             pack *= PAIRED_ROWS
+        torn = 1.0 if self.whole_rows or geometry.plane_bytes < FAR_PLANES_BYTES else TORN_LINES
         epilogue = EPILOGUE_CYCLES * geometry.filters * (self.vectors + FILTER_VECTORS) + GROUP_CYCLES * geometry.groups
         far = SCRATCH_PENALTY if self.scratch > SECOND_LEVEL_BYTES else 1.0
         far *= FEW_STRIPS_PENALTY if self.strips * geometry.batch < cores else 1.0
-        return self.strips * (self.strip * (geometry.kernels * kernel + epilogue) + pack) * far
+        return self.strips * (self.strip * (geometry.kernels * kernel + epilogue * torn) + pack * torn) * far
+
+
+def _single(geometry: Geometry, target: Target) -> list[Plan]:
+    """Every plan of strips of a single tile."""
+    plane = (geometry.height, geometry.width)
+    plans = [Plan(geometry, gather, 1, 1, 1) for gather in gathers(target, geometry.strides, plane)]
+    return [replace(plan, blocks=blocks) for plan in plans for blocks in range(1, min(MOST_BLOCKS, plan.most_blocks) + 1)]
+
+
+def _strips(plan: Plan) -> list[int]:
+    """Tiles that may make a strip: few, or as many as fill whole rows of blocks."""
+    rows = plan.block_columns // math.gcd(plan.block_columns, plan.blocks)
+    return [strip for strip in sorted({*STRIPS, rows}) if strip <= min(plan.tiles, MOST_TILES)]
 
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The configuration of the lowest estimate."""
     geometry = Geometry(workload)
-    plans = [
-        Plan(geometry, gather, blocks, strip, 1)
-        for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))
-        for blocks in range(1, MOST_BLOCKS + 1)
-        for strip in STRIPS
-    ]
-    plans = [plan for plan in plans if plan.blocks <= plan.most_blocks and plan.strip <= plan.tiles]
+    plans = [replace(plan, strip=strip) for plan in _single(geometry, target) for strip in _strips(plan)]
     best = min([plan for plan in plans if plan.fits()] or plans[:1], key=lambda plan: plan.cycles(target.cores))
     splits = 1
     while best.strips * geometry.batch * splits < target.cores and splits * 2 <= geometry.groups:
@@ -271,6 +290,6 @@ def space(workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
     return {
         "columns": [gather.block.columns for gather in gathers(target, geometry.strides, (geometry.height, geometry.width))],
         "blocks": list(range(1, MOST_BLOCKS + 1)),
-        "strip": list(STRIPS),
+        "strip": sorted({strip for plan in _single(geometry, target) for strip in _strips(plan)}),
         "splits": [split for split in (1, 2, 4, 8) if split <= geometry.groups],
     }

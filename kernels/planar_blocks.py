@@ -209,17 +209,10 @@ class Squares:
                         self._store_exactly(plane, to + row * pitch, values, at)
 
     def _store_exactly(self, plane: Plane, to: Value, values: Value, at: int) -> None:
-        """A row of a plane that must not be written beyond."""
-        done, size = 0, self.patch.run
-        while done < self.width:
-            if done + size <= self.width:
-                if size > 1:
-                    store(plane.buffer, to + done, part_of(values, at + done, size), size)
-                else:
-                    store(plane.buffer, to + done, T.Bind(T.Shuffle([values], [at + done])), 1)
-                done += size
-            else:
-                size //= 2
+        """A row of a plane that must not be written beyond: one store, or two that overlap."""
+        size = 1 << (self.width.bit_length() - 1)
+        for done in dict.fromkeys((0, self.width - size)):
+            store(plane.buffer, to + done, T.Bind(T.Shuffle([values], list(range(at + done, at + done + size)))), size)
 
     def to_block(self, planes: Sequence[Plane], padding: Value, into: Plane, first_lane: int) -> None:
         """Writes ``unit`` lanes of channel blocks from ``first_lane`` on; missing channels are vectors of ``padding``.

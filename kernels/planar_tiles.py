@@ -107,13 +107,13 @@ class PlanarTiles:
         """Whether vectors run over columns between two rows that are no positions."""
         return self.linear and self.height > 1 and self.pitch > self.width
 
-    def position_mask(self, elements_per_lane: int = 1) -> np.ndarray:
-        """For a linear plane, one bool per position and element from column 0 on: whether it is a column of the tensor.
+    def position_mask(self) -> np.ndarray:
+        """For a linear plane, one bool per position from column 0 on: whether it is a column of the tensor.
 
         The mask of the vector that starts at position ``p`` stands ``p % pitch`` positions from the start.
         """
         columns = np.arange(self.pitch - 1 + self.lanes) % self.pitch
-        return np.repeat(columns < self.width, elements_per_lane)
+        return columns < self.width
 
 
 def _clipped(piece: Value, step: int, extent: int) -> Value:

@@ -63,12 +63,26 @@ class Block:
         """The code in a lane."""
         return self.run * (lane // PART) + PART * vector + lane % PART
 
+    @property
+    def stored(self) -> int:
+        """Codes of a piece that are positions."""
+        return self.piece
+
+    def row(self, code: int) -> int:
+        """The row of a code; rows from ``height`` on are not in the plane."""
+        return code // self.columns
+
+    @property
+    def reorder(self) -> list[int] | None:
+        """Where the codes of four narrowed vectors lie before they are put in order; None: they are."""
+        return None
+
     def pieces(self) -> Iterator[tuple[int, int, int]]:
         """(first code, row, column) of every piece, those that repeat others left out."""
         seen = set()
         for code in range(0, self.rows * self.columns, self.piece):
             place = self.position(code)
-            if place not in seen and code // self.columns < self.height:
+            if place not in seen and self.row(code) < self.height:
                 seen.add(place)
                 yield code, *place
 
@@ -77,3 +91,44 @@ class Block:
         codes = [self.code(v, lane) for v in range(self.vectors) for lane in range(self.lanes)]
         rows, columns = np.array([self.position(code) for code in codes]).T
         return rows, columns
+
+
+@dataclass(frozen=True)
+class SquareBlock(Block):
+    """A block in which a part of four lanes is a square of 2 x 2 positions, for shuffles that stay inside such parts.
+
+    The squares of a block's vectors stand side by side: part ``p`` is a patch of 2 rows and ``2 * vectors`` columns, whose codes are
+    numbered row by row, and patches fill the block row by row. Narrowed codes are put in that order by one more shuffle.
+    """
+
+    @property
+    def piece(self) -> int:  # type: ignore[override]
+        return 2 * self.vectors
+
+    @property
+    def stored(self) -> int:
+        return min(self.piece, self.width)
+
+    def row(self, code: int) -> int:
+        patch, inside = divmod(code, self.run)
+        return 2 * (patch // (self.columns // self.piece)) + inside // self.piece
+
+    def position(self, code: int) -> tuple[int, int]:
+        patch, inside = divmod(code, self.run)
+        first = self.piece * (patch % (self.columns // self.piece))
+        return min(self.row(code), self.height - 1), min(first, max(0, self.width - self.piece)) + inside % self.piece
+
+    def code(self, vector: int, lane: int) -> int:
+        part, inside = divmod(lane, PART)
+        return self.run * part + self.piece * (inside // 2) + 2 * vector + inside % 2
+
+    @property
+    def reorder(self) -> list[int] | None:
+        packed = [0] * (NARROWED * self.lanes)
+        for vector in range(NARROWED):
+            number, own = divmod(vector, self.vectors)
+            for lane in range(self.lanes):
+                code = self.code(own, lane)
+                ordered = code // self.run * PART * NARROWED + number * self.run + code % self.run
+                packed[ordered] = lane // PART * PART * NARROWED + PART * vector + lane % PART
+        return packed

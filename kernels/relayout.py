@@ -141,6 +141,7 @@ class _Emitter:
         self.convert = conversion(x, y)
         self.isa, self.codes = target.isa, x.dtype in CODES
         self.tile = CODE_TILE if self.codes else self.lanes
+        self.exact = False
         self.parallel = pays(y.elements * np.dtype(y.dtype).itemsize / 8)
 
     def emit(self) -> None:
@@ -158,13 +159,25 @@ class _Emitter:
             self._blocks(shape, source, into, into.blocks(shape[1]), into.channel_block, self._gather)
 
     def _blocks(self, shape: Shape, source: Layout, into: Layout, blocks: int, block: int, emit: EmitBlock) -> None:
-        """Calls ``emit`` for every channel block, the whole ones in a loop and a partly filled one by itself."""
+        """Calls ``emit`` for every channel block, the whole ones in a loop and a partly filled one by itself.
+
+        Short rows of a row-major tensor, which may be the caller's: the last block is read exactly, element by element.
+        """
         batch, channels = shape[:2]
         whole, rest = divmod(channels, block)
-        for first, count, filled in ((0, whole, block), (whole, 1 if rest else 0, rest)):
+        parts = [(0, whole, block), (whole, 1 if rest else 0, rest)]
+        if self._overruns(source, into):
+            parts = [*parts[:1], (whole, 1, rest)] if rest else [(0, whole - 1, block), (whole - 1, 1, block)]
+        for first, count, filled in parts:
             if count:
+                self.exact = self._overruns(source, into) and first + count == blocks
                 with loop(batch * count, parallel=self.parallel) as task:
                     emit(shape, source, into, task // count, first + task % count, filled)
+
+    def _overruns(self, source: Layout, into: Layout) -> bool:
+        """Whether reading a vector from the start of the last row may run over the end of a tensor of the caller's."""
+        _, columns = self._plane(self.operands[1].shape, source, into)
+        return source == Layout() and columns < self.tile
 
     # -- into channel blocks, or planar to planar -----------------------------------------------------------------------------
 
@@ -183,7 +196,7 @@ class _Emitter:
             return source.offset(shape, n, channel // source.channel_block, y, x) + channel % source.channel_block
 
         rows, columns = self._plane(shape, source, into)
-        if source.channel_block == 1 and width_block % self.tile == 0 and self._may_overrun(source, columns):
+        if source.channel_block == 1 and width_block % self.tile == 0 and not self.exact:
             squares = Squares.of(rows, columns, self.tile, self.isa, self.codes, self.convert)
             for first in range(0, width_block, self.tile):
                 lanes = range(first, min(filled, first + self.tile))
@@ -210,10 +223,6 @@ class _Emitter:
                     for lane in range(width_block):
                         value = self.convert(self.x[element(lane, y, done + index)], 1) if lane < filled else zero
                         T.buffer_store(self.y, value, [start + lane])
-
-    def _may_overrun(self, source: Layout, columns: int) -> bool:
-        """Whether reading a vector from the start of the last row is no harm: not so for short rows of the caller's."""
-        return columns >= self.tile or source != Layout()
 
     # -- from channel blocks to planar rows -------------------------------------------------------------------------------------
 

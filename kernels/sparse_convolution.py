@@ -92,6 +92,9 @@ class SparseConvolution(Family):
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(workload, target)
 
+    def cost(self, workload: Workload, target: Target) -> float:
+        return Plan.of(workload, self.default_config(workload, target), target).cycles()
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
@@ -284,7 +287,9 @@ class _Emitter:
         for number, (slot, distance) in enumerate(kind.taps):
             scalars_of_tap = quads[number] if quads else self._scalars(weight + number * plan.share, 1)[0]
             if plan.share > len(places):
-                taps = [load(inputs, starts[slot] + row * self.source.pitch + along + distance, self.lanes) for row, along in places]
+                taps = [
+                    load(inputs, starts[slot] + row * self.source.pitch + along + distance, self.lanes) for row, along in places
+                ]
                 for member in range(plan.share):
                     for place, value in enumerate(taps):
                         multiply(number, place, member, value, scalars_of_tap[member])
@@ -308,9 +313,7 @@ class _Emitter:
 
     # -- results ------------------------------------------------------------------------------------------------------------
 
-    def _finish(
-        self, sums: list[list[Value]], n: Value, first: Value, line: Value, position: Value
-    ) -> None:
+    def _finish(self, sums: list[list[Value]], n: Value, first: Value, line: Value, position: Value) -> None:
         """Epilogue and store of one tile of a group; columns of the halo get the stored zero."""
         tiles, shape, lanes = self.tiles, self.workload.output.shape, self.lanes
         layout, width = self.plan.output_layout, self.workload.output.shape[3]

@@ -12,13 +12,13 @@ from tapdot.kernels.layout import Layout
 from tapdot.kernels.patterns import KEPT
 from tapdot.kernels.planar_operands import PlanarOperands
 from tapdot.kernels.planar_tiles import PlanarTiles
+from tapdot.kernels.register_tile import FLOAT_BYTES, LINE_FLOATS
 from tapdot.kernels.sparse_source import DirectSource, PackedSource, PhasedSource, Source
 from tapdot.kernels.sparse_units import UnitScheme, columns_of_rows, whole_kernels, whole_quads
-from tapdot.kernels.register_tile import FLOAT_BYTES, LINE_FLOATS
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
-RESULT, BIAS, EXTRAS = 0, 7, 8
+BIAS, EXTRAS = 7, 8
 ARRAYS = range(1, 7)
 """The operands that are FKW's arrays."""
 
@@ -41,6 +41,8 @@ KERNEL_CYCLES = 3.0
 """For a kernel's weights and offsets, which stream from the second level, and its turn of the loop."""
 KIND_CYCLES = 60.0
 """For every further kind of unit in a group: a loop whose end is mispredicted, units too few to overlap."""
+INSTRUCTIONS_PER_CYCLE = 2.2
+"""Of small cores, where everything is estimated by the number of instructions."""
 STORE_CYCLES = 1.5
 GROUP_CYCLES = 10.0
 WINDOW_BYTES = 320 * 1024
@@ -54,9 +56,9 @@ RUNS = (1, 2, 4, 8)
 class Plan:
     """A workload of ``SparseConv`` cut for a target.
 
-    ``rows``, ``vectors``: the register tile; ``linear``: whether a plane is one line; ``columns``: whether kernels are taken apart
-    into columns, so that rows of a tile share loads; ``packed``: whether a block of tiles reads a copy of its window; ``run``: tiles
-    of a block, which share what is in the caches; ``splits``: parts of the groups among threads.
+    ``rows``, ``vectors``: the register tile; ``linear``: whether a plane is one line; ``columns``: whether kernels are taken
+    apart into columns, so that rows of a tile share loads; ``packed``: whether a block of tiles reads a copy of its window;
+    ``run``: tiles of a block, which share what is in the caches; ``splits``: parts of the groups among threads.
     """
 
     workload: Workload
@@ -71,8 +73,26 @@ class Plan:
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
-        linear, columns, packed = (bool(config[name]) for name in ("linear", "columns", "packed"))
-        return cls(workload, target.isa, config["rows"], config["vectors"], linear, columns, packed, config["run"], config["splits"])
+        """The plan nearest to a configuration: whatever combination of values is asked for, the code is right and of some size."""
+        first = cls(workload, target.isa, 1, 1, False, False, False, 1, 1)
+        linear = bool(config["linear"]) and first.positions_share_a_line
+        rows = 1 if linear else max(1, min(config["rows"], first.most_vectors, workload.output.shape[2]))
+        line = replace(first, linear=linear).tiles.vectors_per_line
+        return replace(
+            first,
+            rows=rows,
+            vectors=max(1, min(config["vectors"], first.most_vectors // rows, line)),
+            linear=linear,
+            columns=bool(config["columns"]) and rows > 1 and not first.by_quads,
+            packed=bool(config["packed"]) and workload["strides"] == (1, 1),
+            run=config["run"],
+            splits=config["splits"],
+        )
+
+    @property
+    def most_vectors(self) -> int:
+        """Vectors of positions for which a core has registers."""
+        return max(1, (self.isa.registers - 2) // self.share)
 
     # -- the workload ---------------------------------------------------------------------------------------------------------
 
@@ -195,7 +215,8 @@ class Plan:
         if isinstance(self.source, PackedSource):
             of_block += channels * self.source.vectors * COPY_PER_VECTOR * self.splits
         phases = self.source.scratch / self.isa.lanes * PHASES_PER_VECTOR if isinstance(self.source, PhasedSource) else 0
-        return self.source.shape[0] * (tiles.count * of_block + phases)
+        total = self.source.shape[0] * (tiles.count * of_block + phases)
+        return total / INSTRUCTIONS_PER_CYCLE if self.isa.multiply_by_lane else total
 
     @property
     def _loads(self) -> float:
@@ -248,7 +269,7 @@ def candidates(workload: Workload, target: Target) -> Iterator[Plan]:
     """Plans worth a look."""
     isa = target.isa
     first = Plan(workload, isa, 1, 1, False, False, False, 1, 1)
-    most = max(1, (isa.registers - 2) // first.share)
+    most = first.most_vectors
     packed = (False, True) if workload["strides"] == (1, 1) else (False,)
     if first.positions_share_a_line:
         flat = replace(first, linear=True)
@@ -264,15 +285,12 @@ def candidates(workload: Workload, target: Target) -> Iterator[Plan]:
 
 def default_config(workload: Workload, target: Target) -> Config:
     """The cheapest plan by the estimate; groups are cut where tiles are too few for the cores."""
-    fitting = [plan for plan in candidates(workload, target) if plan.fits]
+    fitting = [split(plan, target.cores) for plan in candidates(workload, target) if plan.fits]
     best = min(fitting or [Plan(workload, target.isa, 1, 1, False, False, False, 1, 1)], key=Plan.cycles)
     if best.packed:
-        runs = [replace(best, run=run) for run in RUNS]
+        runs = [split(replace(best, run=run), target.cores) for run in RUNS]
         fitting = [plan for plan in runs if plan.run == 1 or plan.source.scratch * FLOAT_BYTES <= WINDOW_BYTES]
         best = min(fitting, key=Plan.cycles)
-    splits = 1
-    while best.tiles.count * best.source.shape[0] * splits < 4 * target.cores and splits * 2 <= min(MOST_SPLITS, best.groups):
-        splits *= 2
     return {
         "rows": best.rows,
         "vectors": best.vectors,
@@ -280,5 +298,13 @@ def default_config(workload: Workload, target: Target) -> Config:
         "columns": int(best.columns),
         "packed": int(best.packed),
         "run": best.run,
-        "splits": splits,
+        "splits": best.splits,
     }
+
+
+def split(plan: Plan, cores: int) -> Plan:
+    """The plan with groups in as many parts as it takes to give every core several tasks."""
+    splits = 1
+    while plan.tiles.count * plan.source.shape[0] * splits < 4 * cores and splits * 2 <= min(MOST_SPLITS, plan.groups):
+        splits *= 2
+    return replace(plan, splits=splits)

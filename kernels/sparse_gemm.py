@@ -3,13 +3,14 @@
 A quad's weights for the filters of its group lie together, four numbers a filter, and so do its four inputs: a vector holds the
 quads of several filters, is multiplied with the inputs repeated, and is summed over each four lanes once a group is done. With
 one row every weight is used once: the kernel streams the arrays as FKW stores them, index in its smallest type, and is bound by
-their bytes. Several rows share each weight.
+their bytes. Several rows share each weight. Where a row of inputs is larger than the first-level cache, all groups visit one
+chunk of it after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -24,7 +25,7 @@ from tapdot.kernels.layout import round_up
 from tapdot.kernels.operands import SCALAR
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.patterns import KEPT
-from tapdot.kernels.register_tile import segments
+from tapdot.kernels.register_tile import FLOAT_BYTES, segments
 from tapdot.kernels.sparse_units import group_cuts, not_empty
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
@@ -38,21 +39,28 @@ MOST_ROWS = 8
 STREAMED_SUMS = 8
 """Independent sums: the latency of a multiply-add times two of them a cycle."""
 MOST_SPLITS = 64
+CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+CHUNK_BYTES = 16 * 1024
+"""Of the first-level cache, what inputs may take beside the weights that stream through it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A workload of ``SparseGemm`` cut for a target: ``rows`` of a tile, ``quads`` of one step, ``splits`` of the groups."""
+    """A workload of ``SparseGemm`` cut for a target.
+
+    ``rows`` of a tile, ``quads`` of one step, ``chunks`` of the inputs, ``splits`` of the groups among threads.
+    """
 
     workload: Workload
     isa: Isa
     rows: int
     quads: int
+    chunks: int
     splits: int
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
-        return cls(workload, target.isa, config["rows"], config["quads"], config["splits"])
+        return cls(workload, target.isa, config["rows"], config["quads"], config["chunks"], config["splits"])
 
     def operand(self, index: int) -> Operand:
         """A constant operand."""
@@ -82,8 +90,25 @@ class Plan:
 
     @property
     def row_pitch(self) -> int:
-        """Inputs from a row to the next, whole quads."""
+        """Inputs of a row, whole quads."""
         return round_up(self.depth, KEPT)
+
+    @property
+    def chunk(self) -> int:
+        """Quads of inputs in a chunk."""
+        return -(-self.row_pitch // KEPT // self.chunks)
+
+    def starts(self, stored: FKW) -> np.ndarray:
+        """``[chunks * groups + 1]``: where the quads of every group in every chunk begin, once they are sorted by chunk."""
+        counts = np.zeros((self.chunks, self.groups), np.int64)
+        np.add.at(counts, (stored.index.astype(np.int64) // self.chunk, stored.group_ids), 1)
+        return np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+
+    def order(self, starts: np.ndarray) -> np.ndarray:
+        """``[nk]``: FKW's number of every quad, chunk after chunk; inside a group FKW has the chunks in order too."""
+        counts = np.diff(starts).reshape(self.chunks, self.groups)
+        groups = np.repeat(np.tile(np.arange(self.groups), self.chunks), counts.reshape(-1))
+        return np.argsort(np.argsort(groups, kind="stable"), kind="stable")
 
     @cached_property
     def lanes(self) -> int:
@@ -111,7 +136,7 @@ class Plan:
 class SparseFullyConnected(Family):
     """``SparseGemm`` of a row-major float ``[M, K]``.
 
-    Configuration: ``rows`` of a tile, ``quads`` of one step of the innermost loop, ``splits`` of the groups among threads.
+    Configuration: see :class:`Plan`.
     """
 
     name = "sparse_gemm"
@@ -139,20 +164,26 @@ class SparseFullyConnected(Family):
     # -- configurations -----------------------------------------------------------------------------------------------------
 
     def space(self, workload: Workload, target: Target) -> Mapping[str, Sequence[int]]:
-        plan = Plan(workload, target.isa, 1, 1, 1)
+        plan = Plan(workload, target.isa, 1, 1, 1, 1)
         return {
             "rows": [rows for rows in range(1, MOST_ROWS + 1) if rows <= plan.batch],
             "quads": [1, 2, 4, 8],
+            "chunks": [chunks for chunks in CHUNKS if chunks * KEPT <= plan.depth],
             "splits": [splits for splits in (1, 2, 4, 8, 16, 32, MOST_SPLITS) if splits <= plan.groups],
         }
 
     def default_config(self, workload: Workload, target: Target) -> Config:
-        plan = Plan(workload, target.isa, 1, 1, 1)
+        plan = Plan(workload, target.isa, 1, 1, 1, 1)
         tiles = -(-plan.batch // MOST_ROWS)
         rows, splits = -(-plan.batch // tiles), 1
         while pays(plan.cycles()) and splits < 4 * target.cores and splits * 2 <= min(plan.groups, MOST_SPLITS):
             splits *= 2
-        return {"rows": rows, "quads": 8 if rows * plan.vectors == 1 else 4, "splits": splits}
+        wanted = plan.depth * FLOAT_BYTES * min(rows, 2) // CHUNK_BYTES
+        chunks = max(chunks for chunks in CHUNKS if chunks <= max(1, wanted))
+        return {"rows": rows, "quads": 8 if rows * plan.vectors == 1 else 2, "chunks": chunks, "splits": splits}
+
+    def cost(self, workload: Workload, target: Target) -> float:
+        return Plan(workload, target.isa, min(MOST_ROWS, workload.output.shape[0]), 1, 1, 1).cycles()
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 
@@ -161,14 +192,27 @@ class SparseFullyConnected(Family):
         bias = np.zeros(plan.groups * plan.share, np.float32)
         if BIAS in constants:
             bias[:] = constants[BIAS]
-        arrays = [not_empty(constants[index].reshape(-1)) for index in ARRAYS]
+        stored = FKW(*(constants[index] for index in ARRAYS))
+        starts = plan.starts(stored)
+        order = plan.order(starts)
+        if plan.chunks > 1 and np.any(np.diff(stored.index[order].astype(np.int64) // plan.chunk) < 0):
+            raise ValueError("Expected the quads of every group in ascending order of inputs, as FKW.compress leaves them.")
+        moved = replace(stored, index=stored.index[order], weight=stored.weight[order])
+        arrays = [not_empty(array.reshape(-1)) for name, array in moved.arrays.items() if name != "offset"]
         extras = [np.asarray(constants[index], np.float32).reshape(-1) for index in sorted(constants) if index >= EXTRAS]
-        return [*arrays, group_cuts(FKW(*(constants[index] for index in ARRAYS)), plan.splits), bias, *extras]
+        return [*arrays, starts, group_cuts(stored, plan.splits), bias, *extras]
 
     def unpack(
         self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
     ) -> Mapping[int, np.ndarray]:
-        arrays = dict(zip(ARRAYS, packed, strict=False))
+        plan = Plan.of(workload, config, target)
+        arrays = dict(zip([index for index in ARRAYS if index != OFFSET], packed, strict=False))
+        starts = packed[len(ARRAYS) - 1]
+        back = np.argsort(plan.order(starts))
+        counts = np.diff(starts).reshape(plan.chunks, plan.groups).sum(axis=0)
+        arrays[OFFSET] = np.concatenate([[0], np.cumsum(counts)])
+        arrays[INDEX] = arrays[INDEX][: len(back)][back]
+        arrays[WEIGHT] = arrays[WEIGHT].reshape(-1, plan.share * KEPT)[: len(back)][back].reshape(-1)
         if workload.inputs[BIAS : BIAS + 1] not in ((), (None,)):
             arrays[BIAS] = packed[len(ARRAYS) + 1]
         extras = [index for index, x in enumerate(workload.inputs) if index >= EXTRAS and x is not None and x.constant]
@@ -177,7 +221,7 @@ class SparseFullyConnected(Family):
         for index, array in arrays.items():
             operand = workload.inputs[index]
             assert operand is not None
-            found[index] = np.asarray(array)[: operand.elements].reshape(operand.shape)
+            found[index] = np.asarray(array)[: operand.elements].reshape(operand.shape).astype(operand.dtype)
         return found
 
     # -- code ---------------------------------------------------------------------------------------------------------------
@@ -205,7 +249,9 @@ class _Emitter:
         self.arrays = {
             index: argument(name, max(1, operands[index].elements), operands[index].dtype)
             for name, index in zip(names, ARRAYS, strict=True)
+            if index != OFFSET
         }
+        self.starts = argument("starts", plan.chunks * plan.groups + 1, "int32")
         self.cuts = argument("cuts", plan.splits + 1, "int32")
         self.bias = argument("bias", plan.groups * plan.share, "float32")
         self.buffers: dict[str, Buffer] = {}
@@ -217,40 +263,50 @@ class _Emitter:
             if not operand.constant:
                 self.buffers[name] = argument(name, operand.elements, "float32")
         self.y = argument("y", self.workload.output.elements, "float32")
-        if plan.row_pitch != plan.depth:
-            self._pad_rows()
+        if plan.rows > 1 or plan.row_pitch != plan.depth:
+            self._gather_rows()
         with loop(plan.splits, parallel=pays(plan.cycles())) as part:
-            with T.serial(self.cuts[part], self.cuts[part + 1]) as group:
-                begin, end = (T.Bind(T.Cast("int32", self.arrays[OFFSET][group + edge])) for edge in (0, 1))
-                first = T.Bind(T.Cast("int32", self.arrays[REORDER][group]) * plan.share)
-                for start, pieces, rows in segments(plan.batch, plan.rows):
-                    with loop(pieces) as piece:
-                        self._tile(start + piece * rows, rows, begin, end, first)
+            for chunk in range(plan.chunks):
+                with T.serial(self.cuts[part], self.cuts[part + 1]) as group:
+                    begin, end = (T.Bind(self.starts[chunk * plan.groups + group + edge]) for edge in (0, 1))
+                    first = T.Bind(T.Cast("int32", self.arrays[REORDER][group]) * plan.share)
+                    for start, pieces, rows in segments(plan.batch, plan.rows):
+                        with loop(pieces) as piece:
+                            self._tile(start + piece * rows, rows, chunk, begin, end, first)
 
-    def _pad_rows(self) -> None:
-        """Copies the rows to where zeros stand in the place of the inputs that the last quad lacks."""
+    def _gather_rows(self) -> None:
+        """Copies the inputs so that the quads of a tile's rows lie side by side, with zeros where the last quad lacks inputs."""
         plan, a = self.plan, self.a
         self.a = T.alloc_buffer((plan.batch * plan.row_pitch,), "float32")
-        with loop(plan.batch) as row:
-            with loop(plan.depth) as column:
-                T.buffer_store(self.a, a[row * plan.depth + column], [row * plan.row_pitch + column])
-            for column in range(plan.depth, plan.row_pitch):
-                T.buffer_store(self.a, T.float32(0), [row * plan.row_pitch + column])
+        whole, rest = divmod(plan.depth, KEPT)
+        for start, pieces, rows in segments(plan.batch, plan.rows):
+            with loop(pieces) as piece:
+                first = T.Bind(start + piece * rows)
+                into = T.Bind(first * plan.row_pitch)
+                if whole:
+                    with loop(whole) as quad:
+                        for r in range(rows):
+                            value = load(a, (first + r) * plan.depth + quad * KEPT, KEPT)
+                            store(self.a, into + (quad * rows + r) * KEPT, value, KEPT)
+                for r in range(rows):
+                    for lane in range(KEPT if rest else 0):
+                        value = a[(first + r) * plan.depth + whole * KEPT + lane] if lane < rest else T.float32(0)
+                        T.buffer_store(self.a, value, [into + (whole * rows + r) * KEPT + lane])
 
-    def _tile(self, row: Value, rows: int, begin: Value, end: Value, first: Value) -> None:
-        """Some rows of the columns of a group."""
+    def _tile(self, row: Value, rows: int, chunk: int, begin: Value, end: Value, first: Value) -> None:
+        """Some rows of the columns of a group, as far as the inputs of a chunk go."""
         plan = self.plan
         sums = Registers(rows * plan.vectors * plan.copies, self.lanes)
         for index in range(sums.count):
             sums[index] = constant(0.0, self.lanes)
-        starts = [T.Bind((row + r) * plan.row_pitch) for r in range(rows)]
+        start = T.Bind(row * plan.row_pitch)
         whole = T.Bind((end - begin) // plan.quads)
         with T.serial(whole) as step:
             for quad in range(plan.quads):
-                self._quad(sums, starts, begin + step * plan.quads + quad, quad % plan.copies)
+                self._quad(sums, rows, start, begin + step * plan.quads + quad, quad % plan.copies)
         if plan.quads > 1:
             with T.serial(begin + whole * plan.quads, end) as rest:
-                self._quad(sums, starts, rest, 0)
+                self._quad(sums, rows, start, rest, 0)
         for r in range(rows):
             per_copy = rows * plan.vectors
             values = []
@@ -259,28 +315,31 @@ class _Emitter:
                 for copy in range(1, plan.copies):
                     value = value + sums[copy * per_copy + r * plan.vectors + vector]
                 values.append(T.Bind(value))
-            self._finish(values, row + r, first)
+            self._finish(values, row + r, chunk, first)
 
-    def _quad(self, sums: Registers, starts: Sequence[Value], quad: Value, copy: int) -> None:
+    def _quad(self, sums: Registers, rows: int, start: Value, quad: Value, copy: int) -> None:
         """The multiply-adds of one quad of inputs, for the columns of a group and the rows of a tile."""
         plan, lanes = self.plan, self.lanes
-        place = T.Bind(T.Cast("int32", self.arrays[INDEX][quad]) * KEPT)
+        place = T.Bind(T.Cast("int32", self.arrays[INDEX][quad]) * (KEPT * rows) + start)
         base = T.Bind(quad * (KEPT * plan.share))
         weights = [load(self.arrays[WEIGHT], base + vector * lanes, lanes) for vector in range(plan.vectors)]
-        for r, start in enumerate(starts):
-            inputs = load(self.a, start + place, KEPT)
+        for r in range(rows):
+            inputs = load(self.a, place + r * KEPT, KEPT)
             if lanes > KEPT:
                 inputs = T.Bind(T.Shuffle([inputs] * (lanes // KEPT), list(range(lanes))))
             for vector, weight in enumerate(weights):
-                index = (copy * len(starts) + r) * plan.vectors + vector
+                index = (copy * rows + r) * plan.vectors + vector
                 sums[index] = multiply_add(self.isa, weight, inputs, sums[index], lanes)
 
-    def _finish(self, values: Sequence[Value], row: Value, first: Value) -> None:
-        """Sums over the lanes of every filter, epilogue and store."""
+    def _finish(self, values: Sequence[Value], row: Value, chunk: int, first: Value) -> None:
+        """Sums over the lanes of every filter; after the last chunk the epilogue. Sums wait in the result."""
         plan, share = self.plan, self.plan.share
         added = T.Bind(self._columns(values, 0) + self._columns(values, 2))
-        column_sums = T.Bind(added + self.bias[ramp(first, share)])
-        place = row * (plan.groups * share) + first
+        place = T.Bind(row * (plan.groups * share) + first)
+        column_sums = T.Bind(added + (self.y[ramp(place, share)] if chunk else self.bias[ramp(first, share)]))
+        if chunk < plan.chunks - 1:
+            store(self.y, place, column_sums, share)
+            return
         operands = {"acc": column_sums}
         for name, operand in self.extras.items():
             kind, buffer = operand_kind(operand, self.workload.output.shape), self.buffers[name]

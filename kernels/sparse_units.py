@@ -56,20 +56,24 @@ class Piece:
     taps: tuple[int, ...]
 
 
+Columns = Mapping[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
+"""For the rows of a column that hold taps: the kinds it becomes, each with the rows it takes."""
+
+
 @dataclass(frozen=True)
 class UnitScheme:
     """How patterns come apart.
 
-    ``tap_offsets``: where every tap of a unit of FKW lies, in elements from the tile's origin in the first channel: nine taps of a
-    kernel, or the four channels of a quad. ``unit_stride``: elements from one input channel (or quad) to the next. ``columns``:
-    for every set of rows that a column may hold, the kinds it becomes; empty where kernels stay whole. ``highest``: the offset of
-    the last channel, which stands for those that a last quad lacks: their weights are zero.
+    ``tap_offsets``: where every tap of a unit of FKW lies, in elements from the tile's origin in the first channel: nine taps of
+    a kernel, or the four channels of a quad. ``unit_stride``: elements from one input channel (or quad) to the next.
+    ``columns``: for every set of rows that a column may hold, the kinds it becomes; empty where kernels stay whole. ``highest``:
+    the offset of the last channel, which stands for those that a last quad lacks: their weights are zero.
     """
 
     kinds: tuple[Kind, ...]
     tap_offsets: tuple[int, ...]
     unit_stride: int
-    columns: Mapping[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]
+    columns: Columns
     highest: int | None = None
 
     @property
@@ -111,12 +115,12 @@ def whole_quads(channels: int, plane: int, first: int) -> UnitScheme:
 def columns_of_rows(tap_offsets: Sequence[int], unit_stride: int, stride: int, pitch: int) -> UnitScheme:
     """Columns of taps; ``pitch`` elements lie between rows of one phase of the input, ``stride`` is that of the rows."""
     single, pair = Kind(((0, 0),)), Kind(((0, 0), (0, pitch)))
-    alone = {(row,): ((0, (row,)),) for row in range(3)}
+    alone: Columns = {(row,): ((0, (row,)),) for row in range(3)}
     if stride == 1:
         gap, triple = Kind(((0, 0), (0, 2 * pitch))), Kind(((0, 0), (0, pitch), (0, 2 * pitch)))
-        together = {(0, 1): ((1, (0, 1)),), (1, 2): ((1, (1, 2)),), (0, 2): ((2, (0, 2)),), (0, 1, 2): ((3, (0, 1, 2)),)}
+        together: Columns = {(0, 1): ((1, (0, 1)),), (1, 2): ((1, (1, 2)),), (0, 2): ((2, (0, 2)),), (0, 1, 2): ((3, (0, 1, 2)),)}
         return UnitScheme((single, pair, gap, triple), tuple(tap_offsets), unit_stride, {**alone, **together})
-    parted = {
+    parted: Columns = {
         (0, 1): ((0, (0,)), (0, (1,))),
         (1, 2): ((0, (1,)), (0, (2,))),
         (0, 2): ((1, (0, 2)),),
@@ -138,7 +142,8 @@ class UnitLayout:
 
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
-        return np.diff(np.asarray(self.stride, np.int64), axis=1)
+        stride = np.asarray(self.stride, np.int64)
+        return stride[:, 1:] - stride[:, :-1]
 
     @cached_property
     def group_ids(self) -> NDArray[np.int64]:
@@ -162,7 +167,9 @@ class UnitLayout:
                 slots = [slot for slot, _ in self.scheme.kinds[piece.kind].taps]
                 taps = tuple(int(pattern[piece.taps[slots.index(slot)]]) for slot in range(self.scheme.kinds[piece.kind].offsets))
                 found.append((piece, taps, kernels))
-        return [(piece, taps, kernels, *starts) for (piece, taps, kernels), starts in zip(found, self._starts(found), strict=True)]
+        return [
+            (piece, taps, kernels, *starts) for (piece, taps, kernels), starts in zip(found, self._starts(found), strict=True)
+        ]
 
     def _starts(self, parts: list[tuple[Piece, tuple[int, ...], NDArray[np.int64]]]) -> list[tuple[NDArray, NDArray]]:
         kernels = np.concatenate([kernels for _, _, kernels in parts])
@@ -216,7 +223,9 @@ class UnitLayout:
         index = np.empty(len(self.group_ids), np.int64)
         weight = np.empty((len(self.group_ids), share, KEPT), weights.dtype)
         for piece, taps, kernels, first_offset, first_tap in self.parts:
-            index[kernels] = (offsets[first_offset].astype(np.int64) - self.scheme.tap_offsets[taps[0]]) // self.scheme.unit_stride
+            index[kernels] = (
+                offsets[first_offset].astype(np.int64) - self.scheme.tap_offsets[taps[0]]
+            ) // self.scheme.unit_stride
             for place, tap in enumerate(piece.taps):
                 weight[kernels, :, tap] = by_tap[first_tap + place]
         return index, weight

@@ -42,7 +42,7 @@ from tapdot.passes.sparse_layers import SparseLayer, graph_layers, module_layers
 from tapdot.passes.sparse_projection import connectivity_mask, nearest_patterns
 from tapdot.passes.sparsity_plan import LayerRate, Plan, Pruning, make_plan
 
-RHO, RHO_GROWTH, RHO_MOST = 3e-3, 2.0, 1.0
+RHO, RHO_GROWTH, RHO_MOST = 1e-3, 2.0, 1.0
 
 
 @dataclass(frozen=True)

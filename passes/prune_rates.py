@@ -9,8 +9,8 @@ unit ``u``, ``n_l`` the units of its layer and ``E_l = sum_u e_u``, the units of
 units cost the same weights, so no other choice of as many loses less of ``sum_l n_l^a (energy lost in l) / E_l``. The energy lost
 in a layer, as a share of what it has, is about the noise that its result gets, and noises of layers add up, which is the case
 ``a = 0``. But it leaves the small layers dense, and these work on large planes: they hold few weights and many multiplies. With
-``a = 1`` a layer counts by its size, and rates differ only by how unequal a layer's kernels are. ``size_exponent`` is ``a``. No
-layer's rate becomes more than ``1 / floor`` times the one asked for.
+``a = 1`` a layer counts by its size, and rates differ only by how unequal a layer's kernels are. ``size_exponent`` is ``a``, by
+default between the two. No layer's rate becomes more than ``1 / floor`` times the one asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ Allocation = Literal["energy", "uniform"]
 PATTERN_RATE = TAPS / KEPT
 """What patterns alone give."""
 FLOOR = 0.4
-SIZE_EXPONENT = 1.0
+SIZE_EXPONENT = 0.5
+"""Between the two cases: on the miniature ResNet at 8x it learns far faster than 1, and as fast as 0 with fewer multiplies."""
 
 
 @dataclass(frozen=True)

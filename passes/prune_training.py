@@ -30,19 +30,19 @@ class Training:
 
     epochs: int = 8
     """Under ADMM's penalty; 0 removes weights at once."""
-    retrain_epochs: int = 12
+    retrain_epochs: int = 16
     """With masks."""
     batch: int = 64
     learning_rate: float = 0.02
     """Under the penalty: constant, after a short rise."""
-    retrain_learning_rate: float = 0.03
+    retrain_learning_rate: float = 0.05
     """With masks: at its highest, after a tenth of the steps; from there to zero along a cosine."""
     momentum: float = 0.9
-    weight_decay: float = 5e-4
+    weight_decay: float = 1e-4
     """Of weights with more than one axis."""
-    distillation: float = 0.5
+    distillation: float = 0.9
     """What share of the loss is the distance to the dense network's answers, rather than to the labels."""
-    temperature: float = 2.0
+    temperature: float = 4.0
     """That both answers are softened by for it (Hinton et al., 2015)."""
     rho: float = RHO
     rho_growth: float = RHO_GROWTH

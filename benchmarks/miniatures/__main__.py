@@ -20,6 +20,7 @@ from benchmarks.miniatures import evaluation, sparsity
 from benchmarks.miniatures.trained import GLYPH_NETWORKS, MINIATURES, SEEDS, data, is_trained, trained
 from benchmarks.miniatures.training import accuracy
 from tapdot.compiler.errors import TapdotError
+from tapdot.passes.prune_rates import SIZE_EXPONENT
 
 progress = Console(stderr=True, highlight=False)
 
@@ -42,6 +43,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     pruning.add_argument("--shares", type=listed(int), default=(1, 2, 4), help="filters that agree; 1,2,4")
     pruning.add_argument("--networks", type=listed(str), default=GLYPH_NETWORKS, help=", ".join(GLYPH_NETWORKS))
     pruning.add_argument("--seeds", type=listed(int), default=SEEDS, help=", ".join(map(str, SEEDS)))
+    pruning.add_argument("--allocation", choices=("energy", "uniform"), default="energy", help="how layers share a rate")
+    pruning.add_argument("--size-exponent", type=float, default=SIZE_EXPONENT, help="for energy; see passes/prune_rates.py")
     pruning.add_argument("--epochs", type=int, help=f"under ADMM; {sparsity.TRAINING.epochs}")
     pruning.add_argument("--retrain-epochs", type=int, help=f"with masks; {sparsity.TRAINING.retrain_epochs}")
     pruning.add_argument("--threads", type=positive, default=1, help="threads of torch")
@@ -154,7 +157,7 @@ def run_sparsity(options: argparse.Namespace) -> None:
         def training(seed: int, network: str = network) -> Any:
             return sparsity.training_of(network, options.epochs, options.retrain_epochs, seed)
 
-        chosen = sparsity.settings(options.rates, options.shares)
+        chosen = sparsity.settings(options.rates, options.shares, options.allocation, options.size_exponent)
         results.append(sparsity.measure(network, options.seeds, chosen, training, how, progress.print))
     if options.json:
         print(json.dumps([row for result in results for row in result.rows()], indent=2))

@@ -24,6 +24,7 @@ from tapdot.compiler.costs import node_macs
 from tapdot.compiler.data import open_data
 from tapdot.compiler.graph import Graph
 from tapdot.passes import prune as pruning_pass
+from tapdot.passes.prune_rates import SIZE_EXPONENT
 from tapdot.passes.prune_training import Step, Training
 from tapdot.passes.recipe_names import RECIPE_NAMES
 from tapdot.passes.recipes import Calibration, recipe
@@ -34,7 +35,8 @@ DENSE, ADMM, ONE_SHOT = "dense", "ADMM", "one-shot"
 WAYS = (DENSE, ADMM, ONE_SHOT)
 FIRST_EPOCH = 500
 """Of noise: other than the dense network has seen."""
-TRAINING = Training(epochs=8, retrain_epochs=16, learning_rate=0.05, retrain_learning_rate=0.1)
+TRAINING = Training(epochs=6, retrain_epochs=18)
+"""Learning rates and shifts are each network's own."""
 BY_QUADS = ("mobilenet_v2",)
 """Networks without 3x3 layers that could be pruned: rates are those of their 1x1 layers."""
 WEIGHTS_FILE = "weights.npz"
@@ -47,6 +49,8 @@ class Setting:
     rate: float
     share: int
     way: str
+    allocation: str = "energy"
+    size_exponent: float = SIZE_EXPONENT
 
     @property
     def title(self) -> str:
@@ -56,12 +60,23 @@ class Setting:
     def pruning(self, network: str) -> Pruning:
         """As the pass takes it."""
         by_quads = network in BY_QUADS
-        return Pruning(1.0 if by_quads else self.rate, self.rate if by_quads else 1.0, self.share)
+        return Pruning(
+            1.0 if by_quads else self.rate,
+            self.rate if by_quads else 1.0,
+            self.share,
+            allocation=self.allocation,  # type: ignore[arg-type]
+            size_exponent=self.size_exponent,
+        )
 
 
-def settings(rates: Sequence[float], shares: Sequence[int]) -> tuple[Setting, ...]:
+def settings(
+    rates: Sequence[float], shares: Sequence[int], allocation: str = "energy", size_exponent: float = SIZE_EXPONENT
+) -> tuple[Setting, ...]:
     """The dense baseline, and both ways at every rate and share."""
-    return (Setting(1.0, 1, DENSE), *(Setting(rate, share, way) for rate in rates for share in shares for way in WAYS[1:]))
+    return (
+        Setting(1.0, 1, DENSE),
+        *(Setting(rate, share, way, allocation, size_exponent) for rate in rates for share in shares for way in WAYS[1:]),
+    )
 
 
 def training_of(network: str, epochs: int | None, retrain_epochs: int | None, seed: int) -> Training:

@@ -73,17 +73,16 @@ class ChannelQuads(ABC):
         other, highest = ("int8", 128) if dtype == "uint8" else ("uint8", -128)
         return T.Bind(T.reinterpret(codes ^ T.broadcast(tirx.const(highest, dtype), lanes), dtype=f"{other}x{lanes}"))
 
-    def pack(self, x: Buffer, places: Sequence[Value], count: int, scratch: Buffer, place: Value) -> None:
-        """Writes the operands of ``count`` vectors whose positions begin at ``places`` of ``x``, one place a channel."""
+    def pack(self, channels: Sequence[Value], dtype: str, count: int, scratch: Buffer, place: Value) -> None:
+        """Writes the operands of ``count`` vectors of positions: their stored codes of each channel, a strip at least."""
+        size = STRIP * self.lanes
+        signed = [self.signed(codes, dtype, size) for codes in channels]
         if count == STRIP:
-            size = STRIP * self.lanes
-            channels = [self.signed(load(x, start, size), x.dtype, size) for start in places]
-            self._store_strip(channels, scratch, place)
+            self._store_strip(signed, scratch, place)
             return
         for v in range(count):
-            channels = [self.signed(load(x, start + v * self.lanes, self.lanes), x.dtype, self.lanes) for start in places]
-            mixed = T.Shuffle(channels, [k * self.lanes + lane for lane in range(self.lanes) for k in range(KEPT)])
-            store(scratch, place + v * self.vector_bytes, mixed, self.vector_bytes)
+            picked = [k * size + v * self.lanes + lane for lane in range(self.lanes) for k in range(KEPT)]
+            store(scratch, place + v * self.vector_bytes, T.Shuffle(signed, picked), self.vector_bytes)
 
     def _store_strip(self, channels: Sequence[Value], scratch: Buffer, place: Value) -> None:
         size = STRIP * self.lanes
@@ -216,11 +215,12 @@ class WrittenOutQuads(ChannelQuads):
     def operand_offset(self, stored_dtype: str) -> int:
         return 0
 
-    def pack(self, x: Buffer, places: Sequence[Value], count: int, scratch: Buffer, place: Value) -> None:
-        for k, start in enumerate(places):
+    def pack(self, channels: Sequence[Value], dtype: str, count: int, scratch: Buffer, place: Value) -> None:
+        for k, codes in enumerate(channels):
+            wide = T.Bind(codes.astype(f"int16x{STRIP * self.lanes}"))
             for v in range(count):
-                codes = load(x, start + v * self.lanes, self.lanes)
-                store(scratch, place + (k * count + v) * self.lanes, codes.astype(f"int16x{self.lanes}"), self.lanes)
+                part = T.Shuffle([wide], list(range(v * self.lanes, (v + 1) * self.lanes)))
+                store(scratch, place + (k * count + v) * self.lanes, part, self.lanes)
 
     scratch_dtype = "int16"
 

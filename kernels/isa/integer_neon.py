@@ -153,7 +153,7 @@ class _NeonVectors(IntegerVectors):
     # -- codes --------------------------------------------------------------------------------------------------------------
 
     def widen(self, buffer: Buffer, offset: Value, vectors: int) -> list[Value]:
-        """Eight codes a load, by way of 16 bits: of wider loads, LLVM makes four instructions a vector in place of one and a half."""
+        """Eight codes a load, by way of 16 bits: of wider loads, LLVM makes four instructions a vector and not one and a half."""
         found = []
         for first in range(0, vectors - vectors % 2, 2):
             wide = T.Bind(buffer[T.ramp(offset + 4 * first, 1, 8)].astype("int16x8"))

@@ -88,7 +88,9 @@ def convolution(
     return SparseCase(Workload("SparseConv", tuple(inputs), (y,), options), tuple(values), dense)
 
 
-def gemm(rows: int, inputs: int, columns: int, share: int = 1, kept: float = 0.3, epilogue: str = "acc", bias: bool = True) -> SparseCase:
+def gemm(
+    rows: int, inputs: int, columns: int, share: int = 1, kept: float = 0.3, epilogue: str = "acc", bias: bool = True
+) -> SparseCase:
     """A ``SparseGemm``."""
     random = np.random.default_rng(7)
     dense, stored = pruned(columns, inputs, (), share, kept)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from integer_cases import RESIDUAL, TABLE, TARGETS
@@ -9,7 +11,9 @@ from kernel_runner import assert_links_alone
 from sparse_cases import REALS, check, pruned_weight, sparse_convolution, values
 
 from tapdot.kernels.integer_sparse import PatternConvolution
+from tapdot.kernels.integer_sparse_plan import Plan
 from tapdot.kernels.layout import Halo
+from tapdot.kernels.parallel import pays
 from tapdot.kernels.target import find_target
 
 NO_PADS = (0, 0, 0, 0)
@@ -52,23 +56,65 @@ def built(case: dict, target_name: str):
     return target, fkw, sparse_convolution(target, fkw, **options)
 
 
-@pytest.mark.parametrize("target_name", TARGETS)
-@pytest.mark.parametrize("name", CASES)
+ELSEWHERE = (
+    "share 1",
+    "share 2, signed, zero points",
+    "share 4 with a residual",
+    "signs as the graph has them",
+    "one position",
+    "stride 2",
+    "asymmetric pads",
+    "nothing left",
+    "real results",
+)
+"""The cases for the other instruction tables, whose gathers know no shapes."""
+
+
+@pytest.mark.parametrize(
+    ("name", "target_name"),
+    [(name, target_name) for target_name in TARGETS for name in (CASES if target_name == "host" else ELSEWHERE)],
+)
 def test_against_the_reference(name: str, target_name: str) -> None:
     target, fkw, workload = built(CASES[name], target_name)
     check(PatternConvolution(), workload, fkw, target)
 
 
-@pytest.mark.parametrize("target_name", TARGETS)
+@pytest.mark.parametrize("target_name", ["host", "host:avx2"])
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
 def test_every_configuration_gives_the_same(strides: tuple[int, int], target_name: str) -> None:
     case = {"shape": (1, 5, 17, 29), "filters": 8, "share": 2, "strides": strides, "epilogue": RESIDUAL}
     target, fkw, workload = built(case, target_name)
     family = PatternConvolution()
     space = family.space(workload, target)
-    for columns in space["columns"]:
-        for blocks, strip, splits in ((1, 3, 1), (3, 1, 2), (8, 8, 4)):
-            check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "strip": strip, "splits": splits})
+    for columns, (blocks, strip, splits) in itertools.zip_longest(
+        space["columns"], ((1, 3, 1), (3, 1, 2), (8, 8, 4)), fillvalue=space["columns"][0]
+    ):
+        check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "strip": strip, "splits": splits})
+
+
+@pytest.mark.parametrize(("blocks", "strip"), [(2, 3), (3, 2), (3, 1)])
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_strips_of_whole_rows_of_blocks(dtype: str, blocks: int, strip: int) -> None:
+    case = {"shape": (1, 5, 16, 24), "filters": 8, "share": 2, "dtype": dtype, "offset": dtype == "uint8", "zero_point": 5}
+    target, fkw, workload = built(case, "host")
+    check(PatternConvolution(), workload, fkw, target, {"columns": 8, "blocks": blocks, "strip": strip, "splits": 1})
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(8, 4), (8, 3), (16, 7), (16, 3)])
+def test_stacked_blocks(columns: int, blocks: int) -> None:
+    """The last block may be cut by the edge of the plane, or the last tile moved back to it."""
+    case = {"shape": (1, 5, 14, 14), "filters": 8, "share": 2, "strides": (2, 2), "epilogue": RESIDUAL}
+    target, fkw, workload = built(case, "host")
+    check(PatternConvolution(), workload, fkw, target, {"columns": columns, "blocks": blocks, "strip": 1, "splits": 1})
+
+
+@pytest.mark.parametrize("splits", [1, 4])
+def test_threads(splits: int) -> None:
+    target, fkw, workload = built({"shape": (2, 32, 33, 40), "filters": 64, "share": 2, "zero_point": 5}, "host")
+    family = PatternConvolution()
+    config = {**family.default_config(workload, target), "splits": splits}
+    assert pays(Plan.of(workload, config, target).cycles())
+    check(family, workload, fkw, target, config)
 
 
 @pytest.mark.parametrize("target_name", TARGETS)

@@ -66,7 +66,9 @@ def test_every_tile_computes_the_same(target_name: str, form: int, rows: int, co
     check(NeonPatternConvolution(), workload, fkw, target, {"form": form, "rows": rows, "columns": columns, "splits": splits})
 
 
-@pytest.mark.parametrize(("target_name", "form"), [("cortex-a76", GATHERED), ("cortex-a76:neon", GATHERED), ("cortex-x2", WINDOWS)])
+@pytest.mark.parametrize(
+    ("target_name", "form"), [("cortex-a76", GATHERED), ("cortex-a76:neon", GATHERED), ("cortex-x2", WINDOWS)]
+)
 def test_extreme_codes_and_weights(target_name: str, form: int) -> None:
     target, fkw, workload = built({"shape": (1, 32, 5, 8), "filters": 8, "share": 2, "rate": 0.5, "dtype": "int8"}, target_name)
     arrays = values(workload, fkw)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sparse_float_cases
+from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone
 from sparse_float_cases import check
 
@@ -27,10 +28,21 @@ def test_matches_torch(target, name):
 
 
 @pytest.mark.parametrize(
-    "config", [{"rows": 3, "quads": 1, "splits": 1}, {"rows": 2, "quads": 8, "splits": 4}, {"rows": 8, "quads": 2, "splits": 2}], ids=str
+    "config",
+    [
+        {"rows": 3, "quads": 1, "chunks": 3, "splits": 1},
+        {"rows": 2, "quads": 8, "chunks": 1, "splits": 4},
+        {"rows": 8, "quads": 2, "chunks": 2, "splits": 2},
+    ],
+    ids=str,
 )
 def test_every_configuration_computes_the_same(config):
-    check(SparseFullyConnected(), sparse_float_cases.gemm(8, 96, 32, share=4), find_target("host"), config)
+    check(SparseFullyConnected(), sparse_float_cases.gemm(8, 96, 32, share=4, epilogue="Relu(acc)"), find_target("host"), config)
+
+
+@pytest.mark.parametrize("name", ["several rows", "a quad not full"])
+def test_runs_on_an_emulated_phone(name):
+    check(SparseFullyConnected(), sparse_float_cases.gemm(**CASES[name]), target_or_skip("cortex-a76"))
 
 
 def test_links_alone_on_a_phone():

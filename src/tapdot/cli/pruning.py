@@ -64,18 +64,18 @@ def prune_command(
     ] = None,
     size_exponent: Annotated[
         float | None,
-        typer.Option("--size-exponent", metavar="A", help="For energy: 0 spares small layers, 1 treats all alike [1]."),
+        typer.Option("--size-exponent", metavar="A", help="For energy: 0 spares small layers, 1 treats all alike [0.5]."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", help="Of training under ADMM [8].")] = None,
     retrain_epochs: Annotated[
-        int | None, typer.Option("--retrain-epochs", metavar="N", help="Of training with masks [12].")
+        int | None, typer.Option("--retrain-epochs", metavar="N", help="Of training with masks [16].")
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="Samples a step [64].")] = None,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", metavar="LR", help="Under ADMM; retraining's is scaled with it.")
     ] = None,
     distillation: Annotated[
-        float | None, typer.Option("--distillation", metavar="SHARE", help="Of the loss, from the dense network's answers [0.5].")
+        float | None, typer.Option("--distillation", metavar="SHARE", help="Of the loss, from the dense network's answers [0.9].")
     ] = None,
     shift: Annotated[int | None, typer.Option("--shift", metavar="PIXELS", help="Moves images while training [0].")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mirrors images left to right while training.")] = False,

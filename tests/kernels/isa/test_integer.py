@@ -122,6 +122,20 @@ def test_codes_from_and_to_int32(target, dtype, clamp):
     assert np.array_equal(got.reshape(x.shape), np.clip(x.astype(np.int64) + zero, low, high))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_narrowing_in_the_order_of_packing_instructions(target, count):
+    vectors = integer_vectors(target.isa)
+    lanes, zero, low, high = vectors.lanes, 3, 10, 250
+    x = np.random.default_rng(4).integers(-400, 400, (count, lanes)).astype(np.int32)
+
+    def body(x, y):
+        parts = [x[T.ramp(v * lanes, 1, lanes)] for v in range(count)]
+        store(y, 0, vectors.narrow_parts(parts, zero, low, high, "uint8"), 4 * lanes)
+
+    got = compute(target, [x], np.zeros(4 * lanes, np.uint8), body).reshape(lanes // 4, 4, 4)[:, :count]
+    assert np.array_equal(got, np.clip(x + zero, low, high).reshape(count, -1, 4).swapaxes(0, 1))
+
+
 def test_table_lookup(target):
     vectors = integer_vectors(target.isa)
     lanes, table = vectors.lanes, np.random.default_rng(3).integers(-128, 128, 256).astype(np.int8)
