@@ -1,8 +1,8 @@
 """What kernels cost where nobody has measured them: cycles of one core, from a few rates of its instruction table.
 
 The models are as simple as they can be and still rank the ways in which one layer may be computed. Of dense kernels: products at
-a share of what the multiply-add or dot instructions can do. Of sparse kernels: for every stored kernel and vector of positions, one
-gather of its taps, and the products of the filters that share it. Of both: the weights' bytes, where they do not fit a cache,
+a share of what the multiply-add or dot instructions can do. Of sparse kernels: for every stored kernel and vector of positions,
+one gather of its taps, and the products of the filters that share it. Of both: the weights' bytes, where they do not fit a cache,
 and what is done for every input and output element. Of copies: bytes.
 
 The constants come from measurements on one AVX-512 VNNI core (``NUMBERS`` of the design: a sparse int8 layer reaches 37 %, 60 %
@@ -94,9 +94,7 @@ def _sparse(workload: Workload, target: Target) -> float:
         kernel_cycles = gather_cycles(target, by_quads) + 0.9 * dots
     else:
         kernel_cycles = kept * (FLOAT_TAP_CYCLES + share / isa.fma_per_cycle)
-    per_input, per_output = (
-        (QUAD_INPUT_CYCLES, QUAD_OUTPUT_CYCLES) if by_quads else (PATTERN_INPUT_CYCLES, PATTERN_OUTPUT_CYCLES)
-    )
+    per_input, per_output = (QUAD_INPUT_CYCLES, QUAD_OUTPUT_CYCLES) if by_quads else (PATTERN_INPUT_CYCLES, PATTERN_OUTPUT_CYCLES)
     elements = channels * per_input * strides[0] * strides[1] + filters * per_output
     return max(vectors * (kernels * kernel_cycles + elements), stored)
 

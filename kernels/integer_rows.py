@@ -12,14 +12,14 @@ from math import prod
 
 import numpy as np
 
-from tapdot.kernels.emit import Registers, Value, load, splat, store, when, write_halo
+from tapdot.kernels.emit import Registers, Value, fill, load, splat, store, when, write_halo
 from tapdot.kernels.family import Port
 from tapdot.kernels.integer_expression import IntegerOperators, Narrowed, Reals, Result, Stored, Table, shift_of_accumulator
 from tapdot.kernels.integer_operands import CHANNEL, FULL, MULTIPLIER, SCALAR, SHIFT, TABLE, IntegerOperands
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import CODES, Layout
 from tapdot.kernels.position_block import NARROWED, PART, Block
-from tapdot.kernels.tvm_adapter import Buffer, T
+from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 from tapdot.kernels.workload import Operand, Workload
 
 PLANAR = 1
@@ -249,11 +249,21 @@ class PositionEpilogue(IntegerOperands):
         """What the result's codes are stored higher by."""
         return self.output.layout.code_offset if self.output.layout is not None else 0
 
-    def emit_halo(self, y_buffer: Buffer, n: Value, channel: Value) -> None:
-        """Writes everything of the plane of a channel that is no position."""
-        layout = self.output.layout
-        if layout is not None:
-            write_halo(y_buffer, layout, self.output.shape, n, channel, self.output.stored_dtype, HALO_VECTOR)
+    def emit_halo(self, y_buffer: Buffer, n: Value, channel: Value, between_rows: bool = True) -> None:
+        """Writes everything of the plane of a channel that is no position; ``between_rows`` False: but the ends of rows."""
+        output = self.output
+        if output.layout is not None:
+            write_halo(y_buffer, output.layout, output.shape, n, channel, output.stored_dtype, HALO_VECTOR, between_rows)
+
+    def emit_row_ends(self, y_buffer: Buffer, n: Value, channel: Value, first: Value, count: Value) -> None:
+        """Writes what lies between a row and the next, for ``count`` rows of a channel from ``first`` on."""
+        output = self.output
+        if output.layout is None or not output.layout.side:
+            return
+        zero, end = tirx.const(output.layout.zero, output.stored_dtype), output.shape[3]
+        with T.serial(count) as row:
+            place = T.Bind(self._place(output, n, channel, first + row, end))
+            fill(y_buffer, place, output.layout.side, zero, HALO_VECTOR)
 
     def _results(self, result: Result, finish: Callable[[Value], Value] | None) -> list[tuple[Value, int]]:
         """The vectors that are stored, each with its elements."""

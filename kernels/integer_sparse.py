@@ -209,16 +209,31 @@ class Emitter:
         with loop(geometry.batch * plan.strips, parallel=threads and plan.splits == 1) as task:
             scratch = T.alloc_buffer((plan.scratch,), self.gather.scratch_dtype)
             n, strip = task // plan.strips, task % plan.strips
-            with when(strip == 0, plan.strips > 1), loop(geometry.filters) as channel:
-                self.epilogue.emit_halo(self.y, n, channel)
             first_tile = _at_most(strip * plan.strip, plan.strip, plan.tiles)
             self._pack(scratch, n, first_tile)
+            self._halo(n, strip)
             with loop(plan.splits, parallel=threads and plan.splits > 1) as split, loop(plan.strip) as index:
                 first, last = (0, geometry.groups) if plan.splits == 1 else (self.bounds[split], self.bounds[split + 1])
                 corners = [self._corner(first_tile + index, block) for block in range(plan.blocks)]
                 start = T.Bind(index * plan.tile_windows)
                 with T.serial(last - first) as group:
                     self._group(scratch, start, n, corners, first + group)
+
+    def _halo(self, n: Value, strip: Value) -> None:
+        """What is no position: above and below the planes by the first strip, the ends of rows by the strips that begin them."""
+        plan, geometry = self.plan, self.plan.geometry
+        with when(strip == 0, plan.strips > 1), loop(geometry.filters) as channel:
+            self.epilogue.emit_halo(self.y, n, channel, between_rows=plan.gather.stacked)
+        if plan.gather.stacked:
+            return
+
+        def row(number: Value) -> Value:
+            first = T.min(number * plan.strip * plan.blocks, plan.all_blocks) // plan.block_columns
+            return T.min(first * plan.gather.block.height, geometry.height - 1)
+
+        first, last = T.Bind(row(strip)), T.Bind(row(strip + 1))
+        with loop(geometry.filters) as channel:
+            self.epilogue.emit_row_ends(self.y, n, channel, first, last - first)
 
     def _corner(self, tile: Value, index: Value) -> tuple[Value, Value]:
         """The first position of a block of a tile; the last tiles and blocks of a plane end with it."""

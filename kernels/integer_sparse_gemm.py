@@ -19,6 +19,7 @@ import numpy as np
 
 from tapdot.kernels import numerics
 from tapdot.kernels.emit import Registers, Value, argument, load, local_buffer, loop, prefetch, store, when
+from tapdot.kernels.estimates import streaming
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW, smallest_index
 from tapdot.kernels.gemm import MEMORY_BYTES_PER_CYCLE
@@ -39,6 +40,10 @@ REORDER, OFFSET, INDEX, STRIDE, WEIGHT, PATTERNS, BIAS, EXTRAS = range(1, 9)
 TASKS_PER_CORE = 4
 SLACK = 64
 """Bytes behind weights and indices that a last vector may read."""
+QUAD_CYCLES = 0.8
+"""To gather one quad."""
+LIST_CYCLES = 30.0
+"""Of a list besides its whole vectors: its last quads, its end, which is seldom foreseen, and the sums of its lanes."""
 LINE = 64
 """Bytes in a cache line."""
 
@@ -151,6 +156,13 @@ class IntegerSparseFullyConnected(Family):
         """Rows whose sums stay in registers with one vector of codes each."""
         room = plan.isa.registers - 4
         return max(1, min(plan.rows, room // (plan.share + 1)))
+
+    def cost(self, workload: Workload, target: Target) -> float:
+        """Gathers and dots of every list, the end of each, or the bytes where no cache holds them."""
+        plan, lanes = Plan(workload, target.isa), target.isa.lanes
+        rate = GatheredDots(target.isa).vectors.dots_per_cycle
+        gathers = plan.kernels * plan.rows * (QUAD_CYCLES + plan.share / (lanes * rate))
+        return max(gathers + plan.groups * LIST_CYCLES, streaming(plan.kernels * (plan.share * QUAD + 2)))
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

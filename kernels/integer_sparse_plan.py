@@ -9,11 +9,10 @@ from functools import cached_property
 
 from tapdot.kernels.family import Config
 from tapdot.kernels.isa.pattern_gather import PatternGather, gathers
-from tapdot.kernels.layout import Halo, Layout, round_up
+from tapdot.kernels.layout import Halo, round_up
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
-PLANAR = Layout()
 MOST_BLOCKS = 8
 """Blocks of the largest tile."""
 SCRATCH_SLACK = 64
@@ -28,8 +27,9 @@ VECTOR_OPERATIONS_PER_CYCLE = 3.0
 LINES_PER_CYCLE = 1.6
 """Loads of windows, lookups and weights from the first-level cache."""
 FAR_LINE_CYCLES = 1.3
-"""For a line of windows that comes from the second-level cache."""
+"""More for a line of windows that comes from the second-level cache."""
 PACK_ROW_CYCLES = 1.1
+"""Of copying one row of a window."""
 PAIRED_ROWS = 0.66
 """Of that, where two neighbouring windows are copied together."""
 FAR_ROW_CYCLES = 0.6
@@ -41,13 +41,16 @@ FILTER_VECTORS = 1.5
 GROUP_CYCLES = 20.0
 """Of starting a group: the end of its list is not foreseen."""
 STRIPS = (1, 2, 3, 4, 5, 6, 7, 8)
+"""Tiles of a strip that are tried."""
 MOST_TILES = 32
-"""Of a strip."""
+"""Of a strip that fills whole rows of blocks."""
 FAR_PLANES_BYTES = 1 << 20
+"""Of inputs and results that no second-level cache holds."""
 TORN_LINES = 1.5
 """What packing and storing take more where planes lie beyond the second-level cache and strips end inside a row."""
 SECOND_LEVEL_BYTES = 400 * 1024
 SCRATCH_PENALTY = 1.2
+"""Where the windows of a strip fill more than that of the second-level cache."""
 FEW_STRIPS_PENALTY = 1.05
 """Where threads would have to share a strip."""
 
@@ -242,13 +245,14 @@ class Plan:
         geometry, gather = self.geometry, self.gather
         dots = geometry.share * self.vectors
         rate = gather.vectors.dots_per_cycle if gather.like_dots else VECTOR_OPERATIONS_PER_CYCLE
-        operations = (dots + self.vectors) / rate + KERNEL_CYCLES
-        lines = self.unit / 64
+        instructions = dots * gather.dot_operations + self.vectors * gather.operations
+        operations = instructions / rate + KERNEL_CYCLES
+        lines = self.unit / (4 * gather.lanes)
         near = min(1.0, FIRST_LEVEL_BYTES / (geometry.channels * self.unit))
-        loads = (lines + gather.registers) / LINES_PER_CYCLE
-        kernel = max(dots / gather.vectors.dots_per_cycle, operations, loads, lines * (1 - near) * FAR_LINE_CYCLES)
-        rows = self.stack_rows if gather.stacked else (gather.block.rows - 1) * geometry.strides[0] + 3
-        rows *= 1 if gather.stacked else self.blocks
+        loads = (lines + gather.registers) / LINES_PER_CYCLE + lines * (1 - near) * FAR_LINE_CYCLES
+        kernel = max(dots / gather.vectors.dots_per_cycle, operations, loads)
+        rows: float = self.stack_rows if gather.stacked else (gather.block.rows - 1) * geometry.strides[0] + 3
+        rows *= gather.packing * (1 if gather.stacked else self.blocks)
         together = min(1.0, self.strip * self.blocks / self.block_columns)
         pack = self.strip * geometry.channels * rows * (PACK_ROW_CYCLES + FAR_ROW_CYCLES * (1 - together))
         if self.whole_rows and gather.pairs:

@@ -97,8 +97,8 @@ class Block:
 class SquareBlock(Block):
     """A block in which a part of four lanes is a square of 2 x 2 positions, for shuffles that stay inside such parts.
 
-    The squares of a block's vectors stand side by side: part ``p`` is a patch of 2 rows and ``2 * vectors`` columns, whose codes are
-    numbered row by row, and patches fill the block row by row. Narrowed codes are put in that order by one more shuffle.
+    The squares of a block's vectors stand side by side: part ``p`` is a patch of 2 rows and ``2 * vectors`` columns, whose codes
+    are numbered row by row, and patches fill the block row by row. Narrowed codes are put in that order by one more shuffle.
     """
 
     @property

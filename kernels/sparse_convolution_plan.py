@@ -73,7 +73,7 @@ class Plan:
 
     @classmethod
     def of(cls, workload: Workload, config: Config, target: Target) -> Plan:
-        """The plan nearest to a configuration: whatever combination of values is asked for, the code is right and of some size."""
+        """The plan nearest to a configuration: any combination of values gives right code of some size."""
         first = cls(workload, target.isa, 1, 1, False, False, False, 1, 1)
         linear = bool(config["linear"]) and first.positions_share_a_line
         rows = 1 if linear else max(1, min(config["rows"], first.most_vectors, workload.output.shape[2]))

@@ -56,7 +56,7 @@ def smallest(kernel: Kernel) -> Config:
     return config
 
 
-def configurations(kernel: Kernel, most: int = MOST_CONFIGURATIONS, seed: int = 0) -> Iterator[Config]:
+def configurations(kernel: Kernel, most: int, seed: int = 0) -> Iterator[Config]:
     """The default, its neighbours in one field, then others at random."""
     space = {field: list(values) for field, values in kernel.family.space(kernel.workload, kernel.target).items()}
     default = dict(kernel.config)
@@ -66,8 +66,6 @@ def configurations(kernel: Kernel, most: int = MOST_CONFIGURATIONS, seed: int = 
     random.Random(seed).shuffle(others)
     seen: list[Config] = []
     for config in itertools.chain([default], near, others):
-        if config.get("linear") and config.get("rows", 1) > 1:  # a plane that is one line has one row
-            continue
         if config not in seen and len(seen) < most:
             seen.append(config)
             yield config
@@ -83,7 +81,7 @@ def ready(kernel: Kernel) -> Prepared:
 def tuned(kernel: Kernel, report: Callable[[str], object]) -> Kernel:
     """The kernel in the configuration that is fastest here; ones that cannot be built are passed over."""
     tried: list[tuple[Kernel, Series]] = []
-    for config in configurations(kernel):
+    for config in configurations(kernel, MOST_CONFIGURATIONS):
         candidate = replace(kernel, config=config)
         try:
             tried.append((candidate, Series(str(config), ready(candidate).timer)))

@@ -78,6 +78,12 @@ class PatternGather(ABC):
     """Whether the estimates of a plan were compared with measurements of this gather."""
     like_dots = False
     """Whether gathers take the execution units of dots, not others beside them."""
+    operations = 1
+    """Instructions that gather the operand of a dot, loads left out."""
+    packing = 1.0
+    """What :meth:`pack_window` takes, as a multiple of copying the rows of a window."""
+    dot_operations = 1
+    """Instructions of a dot."""
     stacked = False
     """Whether the blocks of a tile stand on each other, each reading the register below its own too: see :meth:`pack_stack`."""
 

@@ -171,6 +171,7 @@ class LaneShuffle(ByteWindows):
     for indices above 127: the two shuffled registers are joined by an or.
     """
 
+    calibrated = True
     ROWS_IN_REGISTER = (4, 3)
     ELSEWHERE = 128
 
@@ -184,8 +185,10 @@ class LaneShuffle(ByteWindows):
         self.register = KEPT * self.lanes
         self.window = vectors * self.sources * self.register
         self.entry, self.registers = self.sources * self.register, 2 * self.sources + 1
+        self.operations, self.packing = 2 * self.sources - 1, (2.3, 3.4)[self.sources - 1]
         if isinstance(self.vectors, WidenedProducts):
             self.weight_dtype = "int16"
+            self.operations, self.dot_operations = self.operations + 2, 4
 
     def table(self, patterns: np.ndarray) -> np.ndarray:
         row, column = np.divmod(np.arange(PART), 2)
