@@ -163,7 +163,8 @@ class Line:
         codes = load(self.buffer, self.start + piece.start - row * self.step, size)
         lanes = T.ramp(tirx.const(0, "int8"), tirx.const(1, "int8"), size)
         for further in range(1, self.rows):
-            first = T.min((row + further) * self.pitch - piece.start, LARGEST_LANE)
+            # LLVM's minimum, which TVM does not see through: it would draw the product into the difference, and overflow there.
+            first = intrinsic("llvm.smin", "int32", (row + further) * self.pitch - piece.start, tirx.const(LARGEST_LANE, "int32"))
             bytes_of_it = T.reinterpret(T.broadcast(first * FOUR_BYTES, size // 4), dtype=f"int8x{size}")
             inside = lanes >= bytes_of_it
             place = self.start + piece.start - (row + further) * self.step

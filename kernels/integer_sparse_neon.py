@@ -47,6 +47,10 @@ class NeonPatternConvolution(PatternConvolution):
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(workload, target)
 
+    def cost(self, workload: Workload, target: Target) -> float:
+        plan = NeonPlan.of(workload, default_config(workload, target), target)
+        return plan.cycles() * plan.geometry.batch
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

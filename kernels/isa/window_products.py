@@ -49,8 +49,8 @@ class WindowProducts(PatternOperands):
 
     @property
     def vector_operations(self) -> float:
-        """Of one of two kernels: a lookup a row of windows, a product for two filters of it."""
-        return self.windows * (1 + self.shape.share / 2)
+        """Of one of two kernels: a lookup a row of windows (one and a half on wide cores), and a product for two filters."""
+        return self.windows * (1.5 + self.shape.share / 2)
 
     @property
     def other_instructions(self) -> float:
