@@ -5,8 +5,11 @@ a share of what the multiply-add or dot instructions can do. Of sparse kernels: 
 one gather of its taps, and the products of the filters that share it. Of both: the weights' bytes, where they do not fit a cache,
 and what is done for every input and output element. Of copies: bytes.
 
-The constants come from measurements on one AVX-512 VNNI core (``NUMBERS`` of the design: a sparse int8 layer reaches 37 %, 60 %
-and 80 % of the dot limit at share 1, 2 and 4; dense kernels 80 to 87 %) and from counts of instructions elsewhere.
+These are the common estimates. The sparse families of x86 and AArch64 override ``Family.cost`` with the estimates of their own
+plans, so what is said here of sparse kernels ranks only those of generic code. Dense kernels, copies and operators' definitions
+are estimated here on every core.
+
+The constants were fitted on one AVX-512 VNNI core, and are counts of instructions elsewhere: they rank, and promise no speed.
 """
 
 from __future__ import annotations

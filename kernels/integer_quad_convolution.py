@@ -17,7 +17,7 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW
 from tapdot.kernels.integer_operands import FULL
 from tapdot.kernels.integer_quad_plan import PLANAR, Piece, QuadPlan, Tiles, default_config, space
-from tapdot.kernels.integer_quad_rows import Line, LineEpilogue, copy_rows, copy_size
+from tapdot.kernels.integer_quad_rows import Line, LineEpilogue, copy_rows
 from tapdot.kernels.integer_rows import PositionEpilogue
 from tapdot.kernels.integer_sparse import ARRAYS, BIAS, EXTRAS, folded_bias, group_bounds
 from tapdot.kernels.integer_sparse_plan import Geometry
@@ -29,8 +29,6 @@ from tapdot.kernels.tvm_adapter import Buffer, PrimFunc, T, function
 from tapdot.kernels.workload import Operand, Workload
 
 PLANAR_BLOCK = 1
-COPIED = 64
-"""Codes of a row that are copied at once; half of that with stride 2, which reads twice as many."""
 
 
 class QuadConvolution(Family):
@@ -257,9 +255,8 @@ class _Emitter:
         start = T.Bind(layout.offset(operand.shape, n, channel, row * strides[0], 0))
         rows = min(plan.line_rows, plan.geometry.height) if isinstance(row, int) else plan.line_rows
         rows = T.min(rows, plan.geometry.height - row)
-        size = copy_size(plan.geometry.width, COPIED // strides[1])
         step = layout.pitch(operand.shape[3]) * strides[0]
-        copy_rows(source, start, step, strides[1], plan.geometry.width, rows, target, place, plan.pitch, size)
+        copy_rows(source, start, step, strides[1], plan.geometry.width, rows, target, place, plan.pitch)
 
     # -- sums ---------------------------------------------------------------------------------------------------------------
 
@@ -340,9 +337,10 @@ class _Emitter:
                         sums[register] = self.operands.dot(sums[register], operand, weights[number * members + index])
                 done += piece.vectors
 
-    def _residual_lines(self, n: Value, channel: Value, pieces: Sequence[Piece]) -> dict[Operand, Line]:
-        """The planes of operands whose rows are further apart than those of the result, or less far: copies, if need be."""
-        plan, epilogue, found = self.plan, self.epilogue, {}
+    def _residual_lines(self, n: Value, channel: Value, pieces: Sequence[Piece]) -> dict[str, Line]:
+        """By name, the planes of operands whose rows are not as far apart as those of the result: copies, if need be."""
+        plan, epilogue = self.plan, self.epilogue
+        found: dict[str, Line] = {}  # two operands may be equal in all but their name
         for name, operand, role in zip(epilogue.names, epilogue.operands, epilogue.roles, strict=True):
             layout = operand.layout or PLANAR
             step = plan.pitch - layout.pitch(plan.geometry.width)
@@ -350,10 +348,10 @@ class _Emitter:
                 continue
             if plan.masked and operand.dtype in CODES:
                 start = T.Bind(layout.offset(operand.shape, n, channel, 0, 0))
-                found[operand] = Line(epilogue.buffer(name), start, step, plan.pitch, plan.strip_rows)
+                found[name] = Line(epilogue.buffer(name), start, step, plan.pitch, plan.strip_rows)
                 continue
             copy = T.alloc_buffer((plan.line,), operand.stored_dtype)
             row = self._first_row(pieces)
             self._copy(epilogue.buffer(name), operand, n, channel, row, (1, 1), copy, 0)
-            found[operand] = Line(copy, -row * plan.pitch)
+            found[name] = Line(copy, -row * plan.pitch)
         return found

@@ -16,6 +16,7 @@ from tapdot.kernels.integer_expression import Narrowed
 from tapdot.kernels.integer_quad_plan import Piece, QuadPlan
 from tapdot.kernels.integer_rows import HALO_VECTOR, PositionEpilogue, store_lanes
 from tapdot.kernels.isa.channel_quads import STRIP, strip_code
+from tapdot.kernels.layout import CODES, READ_SLACK
 from tapdot.kernels.position_block import PART
 from tapdot.kernels.tvm_adapter import Buffer, T, tirx
 from tapdot.kernels.workload import Operand, Workload
@@ -45,14 +46,21 @@ class LineEpilogue(PositionEpilogue):
         if self.gaps:
             self._mask = argument("mask", self.plan.length + self.plan.strip, "uint8")
 
-    def _without_gaps(self, codes: Value, start: Value, size: int) -> Value:
-        """Codes from a position on, with the stored zero where there is no position."""
-        if not self.gaps:
-            return codes
+    def _mask_at(self, piece: Piece) -> Value:
+        """The mask of the positions of a piece, in their order; None without gaps."""
+        return load(self._mask, piece.start, piece.vectors * self.isa.lanes) if self.gaps else None
+
+    def _without_gaps(self, values: Value, mask: Value, size: int) -> Value:
+        """``size`` elements of the result, with the stored zero where their ``mask`` is 0; as they are without a mask."""
+        if mask is None:
+            return values
         dtype = self.output.stored_dtype
-        mask = load(self._mask, start, size)
-        zero = int(np.uint8(self.output.layout.zero % 256)) if self.output.layout is not None else 0
-        kept = T.reinterpret(codes, dtype=f"uint8x{size}") & mask
+        stored_zero = self.output.layout.zero if self.output.layout is not None else 0
+        if dtype not in CODES:
+            inside = mask != T.broadcast(T.uint8(0), size)
+            return T.Bind(T.Select(inside, values, T.broadcast(tirx.const(stored_zero, dtype), size)))
+        zero = int(np.uint8(stored_zero % 256))
+        kept = T.reinterpret(values, dtype=f"uint8x{size}") & mask
         if zero:
             kept = kept | (T.broadcast(tirx.const(zero, "uint8"), size) & (mask ^ T.broadcast(T.uint8(255), size)))
         return T.Bind(T.reinterpret(kept, dtype=f"{dtype}x{size}"))
@@ -83,15 +91,15 @@ class LineEpilogue(PositionEpilogue):
         n: Value,
         channel: Value,
         piece: Piece,
-        lines: Mapping[Operand, Line],
+        lines: Mapping[str, Line],
     ) -> None:
         """The expression over the sums of a piece, written to the result.
 
-        ``lines``: the planes of operands whose rows are not as far apart as those of the result.
+        ``lines``: by name, the planes of operands whose rows are not as far apart as those of the result.
         """
 
-        def read(buffer: Buffer, operand: Operand) -> list[Value]:
-            line = lines.get(operand) or Line(buffer, self._place(operand, n, channel, 0, 0))
+        def read(name: str, operand: Operand) -> list[Value]:
+            line = lines.get(name) or Line(self.buffer(name), self._place(operand, n, channel, 0, 0))
             return self._residual(line, piece)
 
         operands = self._operands(values, n, channel, len(sums), read)
@@ -103,18 +111,20 @@ class LineEpilogue(PositionEpilogue):
             narrow = self.vectors.narrow_parts if piece.vectors == STRIP else self.vectors.narrow
             codes = narrow(result.values, result.zero + offset, result.low + offset, result.high + offset, stored)
             size = piece.vectors * self.isa.lanes
-            store_lanes(y_buffer, place, self._without_gaps(codes, piece.start, size), size, 0, piece.valid)
+            store_lanes(y_buffer, place, self._without_gaps(codes, self._mask_at(piece), size), size, 0, piece.valid)
             return
         self._store_lanes_of(self._results(result, None), y_buffer, place, piece)
 
     def _store_lanes_of(self, vectors: Sequence[tuple[Value, int]], y_buffer: Buffer, place: Value, piece: Piece) -> None:
-        """Results that are not narrowed lie four by four; these have no gaps (:meth:`served`)."""
+        """Results that are not narrowed lie four by four."""
+        mask = self._mask_at(piece)
         for v, (vector, lanes) in enumerate(vectors):
+            codes = [strip_code(v, lane) if piece.vectors == STRIP else v * lanes + lane for lane in range(lanes)]
+            vector = self._without_gaps(vector, None if mask is None else T.Bind(T.Shuffle([mask], codes)), lanes)
             for lane in range(0, lanes, PART):
-                code = strip_code(v, lane) if piece.vectors == STRIP else v * lanes + lane
-                count = min(PART, piece.valid - code)
+                count = min(PART, piece.valid - codes[lane])
                 if count > 0:
-                    store_lanes(y_buffer, place + code, vector, lanes, lane, count)
+                    store_lanes(y_buffer, place + codes[lane], vector, lanes, lane, count)
 
     def _residual(self, line: Line, piece: Piece) -> list[Value]:
         """Stored numbers of the positions of a piece in its lanes, as int32."""
@@ -189,12 +199,11 @@ def copy_rows(
     target: Buffer,
     place: int,
     pitch: int,
-    size: int,
 ) -> None:
     """Copies rows of ``width`` elements, every ``stride``-th of them, to rows ``pitch`` apart; each is overwritten behind by the
-    next. ``starts``: the first element; ``step``: from a row to the next; ``place``: where the copy begins. ``size``: elements
-    copied at once.
+    next. ``starts``: the first element; ``step``: from a row to the next; ``place``: where the copy begins.
     """
+    size = copy_size(width, stride, source.dtype)
     with T.serial(rows) as row:
         for first in range(0, width, size):
             codes = load(source, starts + row * step + first * stride, size * stride)
@@ -203,6 +212,7 @@ def copy_rows(
             store(target, place + row * pitch + first, codes, size)
 
 
-def copy_size(width: int, most: int) -> int:
-    """Elements to copy at once: a power of two that covers a row, if it may be that large."""
+def copy_size(width: int, stride: int, dtype: str) -> int:
+    """Elements to copy at once: a power of two that covers a row, or what the bytes that may be read behind the last row allow."""
+    most = READ_SLACK // (np.dtype(dtype).itemsize * stride)
     return min(most, 1 << max(0, width - 1).bit_length())

@@ -152,8 +152,8 @@ class PositionEpilogue(IntegerOperands):
             part = vectors[start : start + NARROWED]
             first = start * lanes
 
-            def read(buffer: Buffer, operand: Operand, first: int = first, count: int = len(part)) -> list[Value]:
-                return self._load_runs(buffer, operand, n, channel, runs, columns, first, count)
+            def read(name: str, operand: Operand, first: int = first, count: int = len(part)) -> list[Value]:
+                return self._load_runs(self._buffers[name], operand, n, channel, runs, columns, first, count)
 
             operands = self._operands(values, n, channel, len(part), read)
             operands.setdefault("acc", list(part))  # in a chain the name is an operand's
@@ -188,7 +188,8 @@ class PositionEpilogue(IntegerOperands):
             here = corners[start : start + together]
             part = vectors[start * block.vectors : (start + together) * block.vectors]
 
-            def read(buffer: Buffer, operand: Operand, here: Sequence[tuple[Value, Value]] = here) -> list[Value]:
+            def read(name: str, operand: Operand, here: Sequence[tuple[Value, Value]] = here) -> list[Value]:
+                buffer = self._buffers[name]
                 return [vector for corner in here for vector in self._load_block(buffer, operand, n, channel, block, corner)]
 
             operands = self._operands(values, n, channel, len(part), read)
@@ -261,8 +262,8 @@ class PositionEpilogue(IntegerOperands):
         if output.layout is None or not output.layout.side:
             return
         zero, end = tirx.const(output.layout.zero, output.stored_dtype), output.shape[3]
-        with T.serial(count) as row:
-            place = T.Bind(self._place(output, n, channel, first + row, end))
+        with T.serial(count) as row:  # the end is no position: _place would move it to column 0 of a plane of width 1
+            place = T.Bind(output.layout.offset(output.shape, n, channel, first + row, 0) + end)
             fill(y_buffer, place, output.layout.side, zero, HALO_VECTOR)
 
     def _results(self, result: Result, finish: Callable[[Value], Value] | None) -> list[tuple[Value, int]]:
@@ -286,9 +287,9 @@ class PositionEpilogue(IntegerOperands):
         n: Value,
         channel: Value,
         count: int,
-        read: Callable[[Buffer, Operand], list[Value]],
+        read: Callable[[str, Operand], list[Value]],
     ) -> dict[str, Result]:
-        """Every operand at ``count`` vectors of positions; ``read`` loads those that differ from position to position."""
+        """Every operand at ``count`` vectors of positions; ``read`` loads, by name, those that differ from place to place."""
         found: dict[str, Result] = {}
         for name, operand, role in zip(self.names, self.operands, self.roles, strict=True):
             if role == TABLE:
@@ -300,10 +301,10 @@ class PositionEpilogue(IntegerOperands):
                 if operand.dtype in CODES:
                     found[name] = Stored(found[name], 0, operand.dtype)
             else:
-                buffer = self._buffers[name]
                 if role == FULL:
-                    found_values = read(buffer, operand)
+                    found_values = read(name, operand)
                 else:
+                    buffer = self._buffers[name]
                     place = self._place(operand, n, channel if role == CHANNEL else 0, 0, 0)
                     found_values = [T.Bind(splat(buffer[place].astype("int32"), self.isa.lanes))] * count
                 offset = operand.layout.code_offset if operand.layout is not None else 0

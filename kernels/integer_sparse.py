@@ -63,9 +63,10 @@ class PatternConvolution(Family):
         )
 
     def gathers(self, workload: Workload, target: Target) -> bool:
-        """Whether the target has a way to gather taps."""
+        """Whether the target has a way to gather taps, and ids of 16 bits reach the lookups of all patterns."""
         geometry = Geometry(workload)
-        return bool(gathers(target, geometry.strides, (geometry.height, geometry.width)))
+        found = gathers(target, geometry.strides, (geometry.height, geometry.width))
+        return bool(found) and geometry.patterns * max(gather.entry for gather in found) <= LARGEST_TABLE
 
     def ports(self, workload: Workload, target: Target) -> Ports:
         inputs: list[Port | None] = [None] * min(len(workload.inputs), EXTRAS)
@@ -82,7 +83,7 @@ class PatternConvolution(Family):
         return default_config(workload, target)
 
     def cost(self, workload: Workload, target: Target) -> float:
-        """What the plan estimates where it was calibrated, for byte permutations; the common estimate elsewhere."""
+        """What the plan estimates where it was calibrated, on x86; the common estimate elsewhere."""
         geometry = Geometry(workload)
         found = gathers(target, geometry.strides, (geometry.height, geometry.width))
         if not all(gather.calibrated for gather in found) or not found:

@@ -89,6 +89,17 @@ class NeonPlan:
         geometry = self.geometry
         return self.form == GATHERED or (self.isa.dot == "smmla" and geometry.share % 2 == 0 and geometry.strides == (1, 1))
 
+    @property
+    def reach(self) -> int:
+        """Bytes behind the end of the input's buffer that the plane's last tile reads."""
+        geometry, gather = self.geometry, self.gather
+        layout, shape = geometry.x.layout or Layout(), geometry.x.shape
+        (down, right), (top, left, _, _) = geometry.strides, geometry.pads
+        y, x = (geometry.height - self.rows) * down - top, (geometry.width - self.columns) * right - left
+        corner = layout.offset(shape, shape[0] - 1, shape[1] - 1, y, x)
+        ends = [corner + row * gather.shape.pitch + column + size for row, column, size in gather.reads]
+        return max(0, max(ends) - geometry.x.elements)
+
     def cycles(self) -> float:
         """An estimate for one image on one core."""
         geometry, gather = self.geometry, self.gather

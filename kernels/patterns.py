@@ -29,6 +29,8 @@ QUAD: NDArray[np.uint8] = np.arange(KEPT, dtype=np.uint8)[None]
 
 PATTERN_COUNTS = (6, 8, 12)
 """Sizes of a model's pattern set that the paper tries."""
+MOST_PATTERNS = max(PATTERN_COUNTS)
+"""Patterns that a layer's kernels may follow at most, where sparse kernels serve it."""
 DEFAULT_PATTERN_COUNT = 8
 
 

@@ -62,7 +62,8 @@ class Pruner:
     """See the module. ``module`` is any torch module with ``Conv2d`` and ``Linear`` layers, or a graph's ``to_torch()``.
 
     The options are those of :class:`tapdot.passes.sparsity_plan.Pruning`; layers have the names of ``module.named_modules()``,
-    for a graph those of its nodes. The module keeps its parameters and their names; masks act by a hook before each forward.
+    for a graph those of its nodes. The module keeps its parameters and their names; masks act by a hook before each forward,
+    which :meth:`remove` takes away; a new pruner on the same module takes the place of the one before.
 
     Raises TapdotError for rates that cannot be met, options out of range, and a module in which there is nothing to prune.
     """
@@ -122,7 +123,10 @@ class Pruner:
         self._project()
         self._clear_duals()
         self._aim()
-        module.register_forward_pre_hook(self._before_forward)
+        for hook in tuple(module._forward_pre_hooks.values()):
+            if isinstance(before := getattr(hook, "__self__", None), Pruner):
+                before.remove()
+        self._hook = module.register_forward_pre_hook(self._before_forward)
 
     # -- what it works on -----------------------------------------------------------------------------------------------------
 
@@ -185,6 +189,10 @@ class Pruner:
         if not self.masked:
             self._set_masks({layer.name: self.plan.mask(layer, self._weight(layer)) for layer in self.plan.layers})
         self._enforce()
+
+    def remove(self) -> None:
+        """Takes the hook from the module, which then is as it was but for its weights; masks act no longer by themselves."""
+        self._hook.remove()
 
     # -- inside ---------------------------------------------------------------------------------------------------------------
 
@@ -251,7 +259,10 @@ class Pruner:
         return {"rho": np.asarray(self.rho), "patterns": self.plan.patterns, **plan, **variables, **masks}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Goes on where another pruner of the same module and options stopped; raises TapdotError for one of another."""
+        """Goes on where another pruner of the same module and options stopped; raises TapdotError for one of another.
+
+        Nothing is changed where it raises.
+        """
         expected = {f"count {layer.name}" for layer in self.plan.layers}
         found = {name for name in state if name.startswith("count ")}
         if expected != found:
@@ -259,6 +270,7 @@ class Pruner:
                 f"Expected the state of a pruner of the layers {', '.join(layer.name for layer in self.plan.layers)}, found one "
                 f"of {', '.join(sorted(name.removeprefix('count ') for name in found)) or 'none'}."
             )
+        self._check_state(state)
         counts = {layer.name: int(state[f"count {layer.name}"]) for layer in self.plan.layers}
         self.plan = Plan(self.plan.layers, self.plan.skipped, np.asarray(state["patterns"]), counts)
         self.rho = float(state["rho"])
@@ -267,6 +279,27 @@ class Pruner:
         if not masks:
             self._variables = {name: np.array(state[name]) for name in self._variables}
             self._aim()
+
+    def _check_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Raises TapdotError for a state that lacks an array or has one of another shape than this module's."""
+        masked = any(name.startswith("mask ") for name in state)
+        shapes: dict[str, tuple[int, ...]] = {"rho": (), "patterns": self.plan.patterns.shape}
+        for layer in self.plan.layers:
+            shape = tuple(self._parameters[layer.weight].shape)
+            shapes |= {f"{name} {layer.name}": shape for name in (("mask",) if masked else self._names(layer))}
+        for name, shape in shapes.items():
+            if name not in state or np.shape(state[name]) != shape:
+                found = f"one of {list(np.shape(state[name]))}" if name in state else "none"
+                raise TapdotError(
+                    f"Expected the state of a pruner of the same module and options, with an array {name!r} of {list(shape)}, "
+                    f"found {found}."
+                )
+        for layer in self.plan.layers:
+            if not 0 < (count := int(state[f"count {layer.name}"])) <= layer.unit_count:
+                raise TapdotError(
+                    f"Expected the state of a pruner of the same module and options: layer {layer.name!r} has {layer.unit_count} "
+                    f"kernels (or quads) in groups of {layer.share} filters, and the state keeps {count}."
+                )
 
 
 def _parameters(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -5,7 +5,11 @@ arrays. This pass says in its notes what there is, layer by layer, and refuses a
 
 A convolution or matrix product is looked at where
   1. its weights are a constant,
-  2. it is a product of matrices, or a convolution over planes of one group, without dilation, with kernels of 3x3 or 1x1.
+  2. it is a product of matrices, or a convolution over planes of one group with kernels of 3x3, without dilation, or of 1x1,
+     where dilation means nothing.
+
+The share is found in what is stored: for the recipe ``pattern-int8`` in codes, where small kernels have been rounded to zero.
+Where that costs a layer its share, a note says so.
 """
 
 from __future__ import annotations
@@ -23,9 +27,9 @@ from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators import lookup
 from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.kernels.fkw import Structure
-from tapdot.kernels.patterns import picture
+from tapdot.kernels.patterns import MOST_PATTERNS, picture
 from tapdot.passes.fuse import FUSED
-from tapdot.passes.sparse_structure import MOST_PATTERNS, REDUNDANCY, UNPRUNED, find_structure
+from tapdot.passes.sparse_structure import REDUNDANCY, UNPRUNED, find_structure, share_nearly_had
 
 SPARSE_FORMS = {"FusedConv": "SparseConv", "QConv": "QSparseConv", "FusedGemm": "SparseGemm", "QGemm": "QSparseGemm"}
 """Operators whose weights may be stored as FKW arrays, and the operators that read them so."""
@@ -52,7 +56,7 @@ def structure_of(graph: Graph, node: Node, redundancy: float = REDUNDANCY, most_
             return f"the convolution is {kind}"
         if len(attributes["dilations"]) != 2:
             return f"the convolution has {len(attributes['dilations'])} spatial axes"
-        if set(attributes["dilations"]) != {1}:
+        if set(attributes["dilations"]) != {1} and graph.constants[node.inputs[1]].shape[2:] != (1, 1):
             return "the convolution is dilated"
     return find_structure(weight_by_filters(graph, node), redundancy, most_patterns)
 
@@ -62,7 +66,7 @@ class AdoptSparsity(Pass):
     """See the module."""
 
     redundancy: float = REDUNDANCY
-    """By how much more weights a share may make a layer store, as a share of those that are not zero."""
+    """By how much more kernels or quads a share may make a layer store, as a share of those that filters alone would."""
     most_patterns: int = MOST_PATTERNS
     """Patterns a layer may use."""
 
@@ -77,6 +81,7 @@ class AdoptSparsity(Pass):
             raise ModelError(_nothing(graph, found))
         notes.add(_whole(graph, structures))
         notes.lines += [_line(graph, node, structures[node.name]) for node in graph.nodes if node.name in structures]
+        notes.lines += self._lost(graph, structures)
         by_reason: dict[str, list[str]] = {}
         for name, what in found.items():
             if isinstance(what, str):
@@ -86,6 +91,25 @@ class AdoptSparsity(Pass):
             reason = reason.replace("in it", "in them") if len(names) > 1 and reason == UNPRUNED else reason
             notes.add(f"{', '.join(names)} {stay} dense: {reason}.")
         return graph
+
+    def _lost(self, graph: Graph, structures: Mapping[str, Structure]) -> list[str]:
+        """A sentence for each layer that nearly has a larger share."""
+        lines = []
+        for node in graph.nodes:
+            if node.name not in structures:
+                continue
+            structure = structures[node.name]
+            nearly = share_nearly_had(weight_by_filters(graph, node), structure, self.redundancy)
+            if nearly is not None:
+                share, in_vain = nearly
+                unit = "quads" if structure.by_quads else "kernels"
+                lines.append(
+                    f"{node.name!r}: share lost: groups of {share} filters would store {in_vain:.1%} more {unit} than their "
+                    f"filters have (small ones may be rounded to zero), and at most {self.redundancy:.1%} "
+                    "more are allowed; to take this share, set "
+                    f"adopt_sparsity.redundancy={np.ceil(in_vain * 100) / 100:.2g}."
+                )
+        return lines
 
     def find(self, graph: Graph) -> Found:
         """What every convolution and matrix product of a fused or integer graph has. Raises TapdotError for wrong options."""

@@ -10,14 +10,15 @@ After::
          {kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1], epilogue="..."}
 
 FusedConv becomes SparseConv, QConv QSparseConv, FusedGemm SparseGemm and QGemm QSparseGemm where
-  1. the zeros of the weight have a structure (``passes.adopt_sparsity`` holds those criteria: constant weights, one group, no
-     dilation, kernels of 3x3 or 1x1, a share that divides the filters),
+  1. the zeros of the weight have a structure (``passes.adopt_sparsity`` holds those criteria: constant weights, one group,
+     kernels of 3x3 without dilation or of 1x1, a share that divides the filters),
   2. at least one kernel is kept,
   3. a sparse kernel serves it on the target,
   4. it costs less than the dense kernel, the copies between planar rows and channel blocks counted (``passes.sparse_choice``).
 
 ``choice=sparse`` leaves out (4) and takes kernels that are not tuned for (3); ``choice=dense`` compresses nothing. The filters
-are in their own order, which ``passes.reorder_filters`` then changes. :func:`decompressed` is the exact inverse.
+are in their own order, which ``passes.reorder_filters`` then changes. :func:`decompressed` is the inverse, exact but for
+the dilation of a 1x1 convolution, which means nothing and comes back as 1.
 """
 
 from __future__ import annotations

@@ -54,12 +54,20 @@ class Pruned:
     validated: bool = False
     """Whether these are of validation samples."""
     notes: tuple[str, ...] = ()
+    folder: Path | None = None
+    """Of the log and, until :meth:`finish`, the checkpoint."""
 
     def save(self, path: str | Path) -> None:
-        """Writes the pruned model as ONNX, which ``tapdot compile`` and other tools read."""
+        """Writes the pruned model as ONNX, which ``tapdot compile`` and other tools read, and then finishes the run."""
         from tapdot.compiler.exporters.onnx import save_onnx
 
         save_onnx(self.graph, Path(path))
+        self.finish()
+
+    def finish(self) -> None:
+        """Removes the run's checkpoint, as the result is safe; its folder may then hold another run. Log and plots stay."""
+        if self.folder is not None:
+            Journal(self.folder, "", {}).finish()
 
 
 def prune(
@@ -77,7 +85,7 @@ def prune(
 
     ``data`` (anything ``compiler.data`` opens, with labels) is what it is trained on. Without data the weights are projected and
     nothing is trained. ``folder`` gets the log, a checkpoint after every epoch, and plots; with ``resume`` the run found there
-    goes on, and ends as if it had never stopped.
+    goes on, and ends as if it had never stopped. The checkpoint stays until :meth:`Pruned.save` or :meth:`Pruned.finish`.
 
     Raises TapdotError for options that cannot be met or do not fit a checkpoint, InputError for data that does not fit, and
     TrainingStoppedError where the loss is not finite.
@@ -111,6 +119,7 @@ def prune(
         evaluate(module, measured, size),
         held is not None,
         (*_idle(plan, pruning), *notes, *more),
+        folder,
     )
 
 
@@ -125,11 +134,6 @@ def train_dense(
     trainer = Trainer(module, None, samples, training, size=size, progress=progress)
     _run(trainer, None, [], lambda: _with_weights(graph, module))
     return _with_weights(graph, module)
-
-
-def finish(folder: Path) -> None:
-    """Removes the checkpoint of a run, once its result is written."""
-    Journal(folder, "", {}).finish()
 
 
 def _check_float(graph: Graph) -> None:

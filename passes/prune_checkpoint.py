@@ -59,8 +59,9 @@ class Journal:
         """Makes the folder; raises TapdotError where it holds an unfinished run."""
         if (self.folder / CHECKPOINT).exists():
             raise TapdotError(
-                f"{self.folder} holds a run that is not finished; go on with it (--resume {self.folder}), or delete it or choose "
-                "another folder (--log DIR)."
+                f"{self.folder} holds a run that is not finished; go on with it (--resume {self.folder}, in Python "
+                "resume=True), or delete it or choose another folder (--log DIR, in Python log=). In Python, a run is finished "
+                "by its result's save(), or by finish() where that is kept in another way."
             )
         make_folder(self.folder)
 

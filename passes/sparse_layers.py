@@ -3,7 +3,7 @@
 A layer is pruned
   1. by patterns where it is a 3x3 convolution of one group without dilation,
   2. by quads of four consecutive inputs where it is a 1x1 convolution of one group, or fully connected,
-  3. where its weights are a float constant nobody computes,
+  3. where its weights are a float constant (of a torch module: a parameter of its own) that nobody computes,
   4. with at least :data:`FEWEST_INPUTS` input channels: the first layer of most networks reads three, holds few weights, and
      every later layer depends on it;
   5. where the user does not say ``skip``, and, for the last fully connected layer, which gives the classes, says ``last_layer``.
@@ -152,16 +152,42 @@ def module_layers(module: nn.Module, choice: Choice | None = None) -> Found:
     found: list[SparseLayer | SkippedLayer] = []
     seen: set[int] = set()
     for name, layer in module.named_modules():
-        if not isinstance(layer, (nn.Conv2d, nn.Linear)) or id(layer.weight) in seen:
+        if not isinstance(layer, (nn.Conv2d, nn.Linear)):
             continue
-        seen.add(id(layer.weight))
+        weight = dict(layer.named_parameters(recurse=False)).get("weight")
+        if obstacle := _unusable(weight):  # (3)
+            found.append(SkippedLayer(name or "weight", obstacle))
+            continue
+        assert weight is not None
+        if id(weight) in seen:
+            continue
+        seen.add(id(weight))
         parameter = f"{name}.weight" if name else "weight"
-        shape = tuple(layer.weight.shape)
+        shape = tuple(weight.shape)
         if isinstance(layer, nn.Linear):
             found.append(_of_matrix(name or "weight", parameter, shape, False))
         else:
             found.append(_of_convolution(name or "weight", parameter, shape, layer.groups, layer.dilation))
     return _chosen(found, choice or Choice())
+
+
+def _unusable(weight: nn.Parameter | None) -> str:
+    """Why a module's parameter cannot be pruned; empty where it can."""
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if weight is None:
+        return (
+            "its weight is computed from others (weight_norm or another parametrization), not a parameter; remove that first "
+            "(torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm)"
+        )
+    if is_lazy(weight):
+        return "its weight has no shape before the first forward pass"
+    if weight.is_meta:
+        return "its weight is on the device meta, which holds no values"
+    if weight.dtype not in (torch.float32, torch.float64, torch.float16):
+        return f"its weights are {str(weight.dtype).removeprefix('torch.')}; prune them as float32 (module.float())"
+    return ""
 
 
 def _of_convolution(

@@ -13,7 +13,7 @@ from tapdot.compiler.costs import node_macs
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
 from tapdot.kernels.fkw import Structure
-from tapdot.kernels.patterns import ALL_PATTERNS, DEFAULT_PATTERN_COUNT, KEPT, picture
+from tapdot.kernels.patterns import DEFAULT_PATTERN_COUNT, KEPT, MOST_PATTERNS, picture
 from tapdot.passes.prune_rates import FLOOR, SIZE_EXPONENT, Allocation, Rates, kept_units
 from tapdot.passes.sparse_layers import Choice, Found, SkippedLayer, SparseLayer, graph_layers
 from tapdot.passes.sparse_projection import choose_patterns, kept_energies, nearest_patterns, structure_of
@@ -33,7 +33,7 @@ class Pruning:
     share: int = 2
     """1, 2, 4 or 8 consecutive filters agree on positions and patterns: less accuracy, more speed."""
     patterns: int = DEFAULT_PATTERN_COUNT
-    """Size of the model's pattern set; the paper uses 6, 8 or 12."""
+    """Size of the model's pattern set, 1 to 12; the paper uses 6, 8 or 12."""
     layer_rates: Mapping[str, float] = field(default_factory=dict)
     """Of single layers, by name."""
     layer_shares: Mapping[str, int] = field(default_factory=dict)
@@ -123,13 +123,14 @@ class Plan:
 def make_plan(found: Found, weights: Weights, pruning: Pruning, name: str = "The model") -> Plan:
     """The plan for trained weights.
 
-    ``found`` is what ``passes.sparse_layers`` says. Raises TapdotError for rates that cannot be met, a number of patterns that is
-    not there, weights that are not finite, and where there is nothing to prune.
+    ``found`` is what ``passes.sparse_layers`` says. Raises TapdotError for rates that cannot be met, a number of patterns that
+    sparse kernels do not take, weights that are not finite, and where there is nothing to prune.
     """
     rates = pruning.rates
-    if not 1 <= pruning.patterns <= len(ALL_PATTERNS):
+    if not 1 <= pruning.patterns <= MOST_PATTERNS:
         raise TapdotError(
-            f"Expected a pattern set of 1 to {len(ALL_PATTERNS)} patterns (6, 8 or 12 are usual), found {pruning.patterns}."
+            f"Expected a pattern set of 1 to {MOST_PATTERNS} patterns (6, 8 or 12 are usual), found {pruning.patterns}: sparse "
+            f"kernels take at most {MOST_PATTERNS} a layer."
         )
     candidates, skipped = found
     layers = tuple(layer for layer in candidates if rates.prunes(layer))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from tapdot.compiler.cache import cache_directory
@@ -45,12 +47,14 @@ class MeasuredCosts:
 class LayerTimes:
     """Times every kernel of the dense and of the sparse form of a graph on a device; what was timed before is not again.
 
-    Times are kept in the cache by the kernels' symbols, which say what is computed by which code for which target.
+    Times are kept in the cache by the device's line, its processor, the number of threads, and the kernels' symbols, which say
+    what is computed by which code for which target. Raises DeviceError where the device fails.
     """
 
-    def __init__(self, device: Device, runs: int = RUNS) -> None:
+    def __init__(self, device: Device, runs: int = RUNS, threads: int = 1) -> None:
         self.device = device
         self.runs = runs
+        self.threads = threads
 
     def __call__(
         self, dense: Graph, sparse: Graph, names: frozenset[str], target: Target
@@ -73,30 +77,36 @@ class LayerTimes:
         physical = AssignLayouts(target)(graph)
         lowered = lower(physical, plan_memory(physical), target)
         calls = lowered.program.calls
-        known = {call.symbol: found for call in calls if (found := _recall(call.symbol)) is not None}
+        known = {call.symbol: found for call in calls if (found := _recall(self._place(call.symbol))) is not None}
         if any(call.symbol not in known for call in calls):
             package = Package.create(lowered, target, name=graph.name, recipe="")
-            measurement = self.device.measure(package, runs=self.runs, per_layer=True)
+            measurement = self.device.measure(package, threads=self.threads, runs=self.runs, per_layer=True)
             by_node = {kernel.node: kernel.seconds for kernel in measurement.kernels}
             for call in calls:
                 known[call.symbol] = by_node[call.node]
-                _remember(call.symbol, by_node[call.node])
+                _remember(self._place(call.symbol), by_node[call.node])
         copies = [(physical.type(call.outputs[0]).bytes, known[call.symbol]) for call in calls if call.workload.op == "Relayout"]
         return {call.node: known[call.symbol] for call in calls}, copies
 
+    @cached_property
+    def _folder(self) -> Path:
+        """Where times of this device are kept: a device elsewhere, or with another processor, has a folder of its own."""
+        with self.device.open() as session:
+            processor = session.information().cpu
+        key = json.dumps([self.device.line, processor, self.threads])
+        return cache_directory() / "times" / hashlib.sha256(key.encode()).hexdigest()[:16]
 
-def _place(symbol: str) -> Path:
-    folder = cache_directory() / "times"
-    folder.mkdir(exist_ok=True)
-    return folder / f"{symbol}.json"
+    def _place(self, symbol: str) -> Path:
+        return self._folder / f"{symbol}.json"
 
 
-def _recall(symbol: str) -> float | None:
+def _recall(place: Path) -> float | None:
     try:
-        return float(json.loads(_place(symbol).read_text())["seconds"])
+        return float(json.loads(place.read_text())["seconds"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(symbol: str, seconds: float) -> None:
-    write_bytes(_place(symbol), json.dumps({"seconds": seconds}).encode())
+def _remember(place: Path, seconds: float) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(place, json.dumps({"seconds": seconds}).encode())

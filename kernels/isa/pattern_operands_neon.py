@@ -112,6 +112,11 @@ class PatternOperands(ABC):
         """About how many bytes of the scratch are used."""
         return self.units * self.unit
 
+    @property
+    @abstractmethod
+    def reads(self) -> list[tuple[int, int, int]]:
+        """Row and column, from the tile's first tap on, of the furthest loads of every step of :meth:`fill`, and their bytes."""
+
     @abstractmethod
     def pack(self, fkw: FKW) -> list[np.ndarray]:
         """The arrays of the weights: what is prepared, where, and what multiplies it."""
@@ -181,6 +186,12 @@ class GatheredTaps(PatternOperands):
     @property
     def footprint(self) -> float:
         return self._pairs * self.unit
+
+    @property
+    def reads(self) -> list[tuple[int, int, int]]:
+        down, right = self.shape.strides
+        last = TAP_ROWS - 1
+        return [(row * down + last, column * right + last, width * right) for row, column, width in self.chunks]
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

@@ -116,15 +116,32 @@ class WindowProducts(PatternOperands):
     def fill(self, scratch: Buffer, x: Buffer, start: Value) -> None:
         with T.serial(self.shape.channels) as channel:
             begin, pitch = T.Bind(start + channel * self.shape.plane), self.shape.pitch
-            for row in range(self.window_rows):
-                for odd in range(2):
-                    for column in range(odd, self.window_columns, 8):
-                        at = begin + row * 2 * pitch + column * 2
-                        rows = [self._signed(load(x, at + line * pitch, REGISTER), x.dtype, REGISTER) for line in range(4)]
-                        words = [T.reinterpret(codes, dtype="int32x4") for codes in rows]
-                        mixed = T.Shuffle(words, [4 * line + lane for lane in range(4) for line in range(4)])
-                        place = channel * self.unit + self._place(row, column) * REGISTER
-                        store(scratch, place, T.reinterpret(mixed, dtype="int8x64"), 4 * REGISTER)
+            for row, column in self._chunks:
+                places = [begin + line * pitch + column * self.SIDE for line in self._lines(row)]
+                rows = [self._signed(load(x, place, REGISTER), x.dtype, REGISTER) for place in places]
+                words = [T.reinterpret(codes, dtype="int32x4") for codes in rows]
+                mixed = T.Shuffle(words, [4 * line + lane for lane in range(4) for line in range(4)])
+                place = channel * self.unit + self._place(row, column) * REGISTER
+                store(scratch, place, T.reinterpret(mixed, dtype="int8x64"), 4 * REGISTER)
+
+    @property
+    def _chunks(self) -> list[tuple[int, int]]:
+        """Row and column of the first of the windows that are made at once."""
+        return [
+            (row, column) for row in range(self.window_rows) for odd in range(2) for column in range(odd, self.window_columns, 8)
+        ]
+
+    def _lines(self, row: int) -> list[int]:
+        """Input rows of a row of windows.
+
+        Of an odd number of tile rows the last windows lack a row: the last one is read again, as behind it the buffer may end.
+        """
+        last = self.shape.rows + TAP_ROWS - 2
+        return [min(row * self.SIDE + line, last) for line in range(4)]
+
+    @property
+    def reads(self) -> list[tuple[int, int, int]]:
+        return [(max(self._lines(row)), column * self.SIDE, REGISTER) for row, column in self._chunks]
 
     # -- sums ---------------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def prune(
     ``options`` are fields of :class:`Pruning` and :class:`Training` by name: ``rate``, ``quad_rate``, ``share``, ``patterns``,
     ``epochs``, ``retrain_epochs``, ``seed``, ... With ``one_shot`` weights are removed at once rather than by ADMM and then
     retrained; without ``data`` they are removed at once and nothing is trained. ``log`` is a folder for the log, a checkpoint and
-    plots; ``resume`` goes on with the run in it.
+    plots; ``resume`` goes on with the run in it. The checkpoint stays until the result's ``save`` or ``finish`` is called.
 
     The result's ``graph`` goes into :func:`tapdot.compile`. Raises TapdotError for anything the user can act on.
     """

@@ -18,6 +18,14 @@ from tapdot.kernels.workload import Operand, Workload
 
 PLANAR = 1
 REALS = "Reals(acc, r0)"
+TWO_RESIDUALS = (
+    "Narrow(Add(Add(Dyadic(acc, r0, r1), Dyadic(Widen(r2, zero_point=3), multiplier=1518500250, shift=31)), "
+    "Dyadic(Widen(r3, zero_point=3), multiplier=1148500250, shift=32)), "
+    "zero_point={zero}, low={low}, high={high}, dtype='{dtype}')"
+)
+"""Of one type and one layout: nothing but their place tells them apart."""
+WIDE_RESIDUAL = "Narrow(Add(Dyadic(acc, r0, r1), r2), zero_point={zero}, low={low}, high={high}, dtype='{dtype}')"
+"""A residual of int32."""
 
 
 def pruned_weight(
@@ -68,13 +76,17 @@ def sparse_convolution(
         operands.append(Operand((1, fkw.filters, 1, 1), "float32", None, True))
     elif epilogue != "acc":
         operands += scales(fkw.filters)
-    if epilogue == RESIDUAL:
-        operands.append(Operand(output, dtype, code_layout(dtype, target, 3, Halo(0, 2, 1, 0), PLANAR, offset)))
+    residuals = {RESIDUAL: 1, TWO_RESIDUALS: 2}.get(epilogue, 0)
+    operands += [Operand(output, dtype, code_layout(dtype, target, 3, Halo(0, 2, 1, 0), PLANAR, offset))] * residuals
+    if epilogue == WIDE_RESIDUAL:
+        operands.append(Operand(output, "int32", Layout(PLANAR, Halo(0, 2, 1, 0))))
     if epilogue == TABLE:
         operands.append(Operand((256,), result, None, True))
     text = epilogue.format(zero=result_zero, dtype=result, **limits(result))
     kind = "int32" if epilogue == "acc" else "float32" if epilogue == REALS else result
-    layout = code_layout(result, target, result_zero, result_halo, PLANAR, offset) if kind == result else Layout(PLANAR)
+    layout = Layout(PLANAR, result_halo)
+    if kind == result:
+        layout = code_layout(result, target, result_zero, result_halo, PLANAR, offset)
     options = attributes(kernel_shape=(kernel, kernel), strides=strides, pads=pads, zero_point=zero_point, epilogue=text)
     return Workload("QSparseConv", tuple(operands), (Operand(output, kind, layout),), options)
 
@@ -94,6 +106,8 @@ def values(workload: Workload, fkw: FKW, small_shift: bool = False) -> list[np.n
             found.append(random.integers(info.min, info.max + 1, operand.shape).astype(operand.dtype))
         elif operand.dtype == "float32":
             found.append(random.uniform(1e-4, 1e-2, operand.shape).astype(np.float32))
+        elif not operand.constant:
+            found.append(random.integers(-100, 101, operand.shape).astype(np.int32))
         elif index == 7:
             found.append(random.integers(-3000, 3000, operand.shape).astype(np.int32))
         elif index == 8:

@@ -11,8 +11,9 @@ from integer_cases import RESIDUAL, TABLE, TARGETS
 from kernel_runner import assert_links_alone
 from sparse_cases import REALS, check, pruned_weight, sparse_convolution, values
 
-from tapdot.kernels.integer_sparse import PatternConvolution
+from tapdot.kernels.integer_sparse import LARGEST_TABLE, PatternConvolution
 from tapdot.kernels.integer_sparse_plan import Plan
+from tapdot.kernels.isa.pattern_gather import gathers
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.target import Target, find_target
@@ -103,6 +104,28 @@ def test_every_configuration_gives_the_same(strides: tuple[int, int], target_nam
         space["columns"], ((1, 3, 1), (3, 1, 2), (8, 8, 4)), fillvalue=space["columns"][0]
     ):
         check(family, workload, fkw, target, {"columns": columns, "blocks": blocks, "strip": strip, "splits": splits})
+
+
+@pytest.mark.parametrize("target_name", ROWS)
+@pytest.mark.parametrize(("height", "strides"), [(3, (1, 1)), (7, (2, 2))])
+def test_gaps_between_rows_of_one_position_are_written(height: int, strides: tuple[int, int], target_name: str) -> None:
+    """The end of a row is no position: it was taken for column 0 where planes have width 1."""
+    case = {"shape": (1, 4, height, 1), "filters": 8, "strides": strides, "zero_point": 5, "result_zero": 9}
+    target, fkw, workload = built({**case, "result_halo": Halo(1, 1, 1, 1)}, target_name)
+    assert workload.output.shape[2:] == (-(-height // strides[0]), 1)
+    family = PatternConvolution()
+    check(family, workload, fkw, target)
+    for columns in family.space(workload, target)["columns"]:
+        check(family, workload, fkw, target, {"columns": columns, "blocks": 1, "strip": 1, "splits": 2})
+
+
+def test_lookups_that_ids_of_16_bits_do_not_reach_are_not_served() -> None:
+    target, _, workload = built(CASES["share 1"], "host")
+    table = workload.inputs[6]
+    largest = max(gather.entry for gather in gathers(target, (1, 1), workload.output.shape[2:]))
+    for patterns, served in ((LARGEST_TABLE // largest, True), (LARGEST_TABLE // largest + 1, False)):
+        inputs = (*workload.inputs[:6], replace(table, shape=(patterns, 4)), *workload.inputs[7:])
+        assert PatternConvolution().serves(replace(workload, inputs=inputs), target) == served
 
 
 @pytest.mark.parametrize(("blocks", "strip"), [(2, 3), (3, 2), (3, 1)])

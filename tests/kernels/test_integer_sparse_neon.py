@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from integer_cases import RESIDUAL
@@ -11,6 +13,7 @@ from test_integer_sparse import CASES, built
 from tapdot.kernels import registry
 from tapdot.kernels.integer_sparse_neon import NeonPatternConvolution
 from tapdot.kernels.integer_sparse_neon_plan import GATHERED, WINDOWS, NeonPlan
+from tapdot.kernels.layout import READ_SLACK
 from tapdot.kernels.target import find_target
 
 pytestmark = pytest.mark.emulated
@@ -93,3 +96,18 @@ def test_default_tiles_keep_their_sums_in_registers() -> None:
             config = NeonPatternConvolution().default_config(workload, target)
             plan = NeonPlan.of(workload, config, find_target(name))
             assert plan.gather.fits and plan.rows * plan.columns > 4
+
+
+@pytest.mark.parametrize("target_name", ["cortex-a76", "cortex-x2"])
+@pytest.mark.parametrize(("strides", "pads"), [((1, 1), (1, 1, 1, 1)), ((1, 1), (0, 0, 0, 0)), ((2, 2), (1, 1, 1, 1))])
+def test_no_tile_reads_beyond_the_slack(strides: tuple[int, int], pads: tuple[int, ...], target_name: str) -> None:
+    """Windows of an odd number of tile rows read an input row too many: 126 bytes beyond the buffer at 112 x 112."""
+    for size in (7, 15, 28, 57, 112):
+        case = {"shape": (1, 8, size, size), "filters": 8, "share": 2, "strides": strides, "pads": pads}
+        target, _, workload = built(case, target_name)
+        space = NeonPatternConvolution().space(workload, target)
+        windows = target_name == "cortex-x2" and strides == (1, 1)
+        assert set(space["form"]) == ({GATHERED, WINDOWS} if windows else {GATHERED})
+        for choice in itertools.product(*space.values()):
+            config = dict(zip(space, choice, strict=True))
+            assert NeonPlan.of(workload, config, target).reach <= READ_SLACK, (size, config)

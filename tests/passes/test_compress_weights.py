@@ -306,3 +306,16 @@ def test_the_recipes_end_in_sparse_nodes(name: str) -> None:
     phases = recipe(name, ("compress_weights.choice=sparse",), Calibration(data) if "int8" in name else None, target=target)
     physical = run(model, (*phases, Phase("layout", (AssignLayouts(target),)))).graph
     assert len(sparse_nodes(physical)) == 1
+
+
+def test_dilation_of_a_1x1_convolution_means_nothing() -> None:
+    text = """
+        input %x: float32[1,16,8,8]
+        constant %w: float32[8,16,1,1]
+        %y: float32[1,8,8,8] = Conv(%x, %w) {pads=[0, 0, 0, 0], strides=[1, 1], dilations=[2, 2], group=1}
+        return %y
+    """
+    before = Fuse()(with_weights(text, {"w": pruned_quads(0, 4, 2, 16)[0].reshape(8, 16, 1, 1)}))
+    after = EVERYWHERE(before)
+    assert [node.op for node in after.nodes] == ["SparseConv"]
+    assert_same_answers(before, after)

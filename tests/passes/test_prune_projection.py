@@ -236,8 +236,8 @@ def test_rates_of_single_layers_stand_beside_the_common_one() -> None:
         (Pruning(4.0, 0.5), "fully connected layers of at least 1, found 0.5"),
         (Pruning(4.0, layer_rates={"body": 1e9}), "of layer 'body' cannot be met"),
         (Pruning(4.0, layer_rates={"boody": 4.0}), "no layer 'boody'. Did you mean 'body'"),
-        (Pruning(4.0, patterns=0), "1 to 56 patterns .* found 0"),
-        (Pruning(4.0, patterns=57), "1 to 56 patterns .* found 57"),
+        (Pruning(4.0, patterns=0), "1 to 12 patterns .* found 0"),
+        (Pruning(4.0, patterns=13), "1 to 12 patterns .* found 13: sparse kernels take at most 12 a layer"),
         (Pruning(4.0, size_exponent=-1.0), "size exponent between 0 and 1, found -1"),
         (Pruning(4.0, floor=2.0), "floor between 0 and 1, found 2"),
         (Pruning(4.0, allocation="even"), "energy or uniform, found 'even'"),  # type: ignore[arg-type]

@@ -149,6 +149,70 @@ def test_wrong_use_of_the_pruner_is_said() -> None:
         Pruner(SmallNetwork()).load_state(state)
 
 
+def test_states_of_other_shapes_and_options_are_refused() -> None:
+    pruner = Pruner(nn.Sequential(nn.Conv2d(8, 16, 3)), rate=4.5)
+    good = pruner.state()
+    with pytest.raises(TapdotError, match=r"an array 'Z 0' of \[32, 8, 3, 3\], found one of \[16, 8, 3, 3\]"):
+        Pruner(nn.Sequential(nn.Conv2d(8, 32, 3)), rate=4.5).load_state(good)
+    with pytest.raises(TapdotError, match=r"an array 'patterns' of \[6, 4\], found one of \[8, 4\]"):
+        Pruner(nn.Sequential(nn.Conv2d(8, 16, 3)), rate=4.5, patterns=6).load_state(good)
+    with pytest.raises(TapdotError, match=r"an array 'rho' of .*, found none"):
+        pruner.load_state({name: array for name, array in good.items() if name != "rho"})
+    with pytest.raises(TapdotError, match=r"layer '0' has 16 kernels .* in groups of 8 filters, and the state keeps 32"):
+        Pruner(nn.Sequential(nn.Conv2d(8, 16, 3)), rate=4.5, share=8).load_state(good)
+    pruner.apply_masks()
+    with pytest.raises(TapdotError, match="an array 'mask 0' of"):
+        Pruner(nn.Sequential(nn.Conv2d(8, 32, 3)), rate=4.5).load_state(pruner.state())
+
+
+def test_a_new_pruner_replaces_the_hook_of_the_one_before_and_remove_takes_it_away() -> None:
+    network = SmallNetwork()
+    first = Pruner(network, rate=8.0)
+    first.apply_masks()
+    twin = copy.deepcopy(network)
+    second = Pruner(network, rate=2.25)
+    assert len(network._forward_pre_hooks) == len(twin._forward_pre_hooks) == 1
+    with torch.no_grad():
+        network.body.weight.fill_(1.0)
+        twin.body.weight.fill_(1.0)
+    network(torch.zeros(2, 3, 8, 8))
+    twin(torch.zeros(2, 3, 8, 8))
+    assert bool(network.body.weight.all()) and not bool(twin.body.weight.all())
+    second.remove()
+    second.remove()
+    Pruner(twin).remove()
+    assert not network._forward_pre_hooks and not twin._forward_pre_hooks
+
+
+def parametrized(module: nn.Module) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(module)
+
+
+def old_weight_norm(module: nn.Module) -> nn.Module:
+    return nn.utils.weight_norm(module)  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (parametrized, "weight is computed from others"),
+        (old_weight_norm, "weight is computed from others"),
+        (lambda module: module.to(torch.bfloat16), "weights are bfloat16; prune them as float32"),
+        (lambda module: nn.LazyConv2d(8, 3), "no shape before the first forward pass"),
+        (lambda module: module.to("meta"), "holds no values"),
+    ],
+)
+def test_modules_whose_weights_cannot_be_pruned_are_skipped(change: Any, words: str) -> None:
+    network = nn.Sequential(change(nn.Conv2d(8, 8, 3)), nn.Conv2d(8, 16, 3))
+    pruner = Pruner(network, rate=4.5)
+    assert words in pruner.skipped["0"] and [row.layer for row in pruner.layers] == ["1"]
+    pruner.end_of_epoch()
+    pruner.apply_masks()
+    with pytest.raises(TapdotError, match=f"nothing to prune .*{words}"):
+        Pruner(nn.Sequential(change(nn.Conv2d(8, 8, 3))))
+
+
 # -- a graph in training mode ------------------------------------------------------------------------------------------------
 
 
@@ -222,11 +286,17 @@ def test_one_shot_retrains_as_long_as_admm() -> None:
 
 
 def test_the_public_function_takes_options_by_name(tmp_path: Path) -> None:
-    after = tapdot.prune(trained_classifier(), data=DATA, rate=5.0, share=4, epochs=1, retrain_epochs=1, batch=64)
+    options: dict[str, Any] = {"rate": 5.0, "share": 4, "epochs": 1, "retrain_epochs": 1, "batch": 64, "log": tmp_path / "log"}
+    after = tapdot.prune(trained_classifier(), data=DATA, **options)
     assert after.plan.rate() == pytest.approx(5.0, rel=0.02) and {row.share for row in after.plan.rates} == {4}
     after.save(tmp_path / "pruned.onnx")
     back = tapdot.trace(tmp_path / "pruned.onnx")
     assert np.array_equal(back.constants["features.3.weight"], after.graph.constants["features.3.weight"])
+    again = tapdot.prune(trained_classifier(), data=DATA, **options)  # what was saved is finished
+    with pytest.raises(TapdotError, match=r"in Python resume=True.*by its result's save\(\), or by finish\(\)"):
+        tapdot.prune(trained_classifier(), data=DATA, **options)
+    again.finish()
+    assert (tmp_path / "log" / "log.jsonl").exists() and not (tmp_path / "log" / prune_checkpoint.CHECKPOINT).exists()
     with pytest.raises(TypeError, match="no option 'rates'"):
         tapdot.prune(trained_classifier(), rates=5.0)
 
@@ -273,6 +343,8 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, phase
         prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path)
     resumed = prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, resume=True)
     assert same(whole, resumed)
+    resumed.finish()
+    assert not (tmp_path / prune_checkpoint.CHECKPOINT).exists()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(line["phase"], line["epoch"]) for line in log] == [("admm", 1), ("admm", 2), ("retrain", 1), ("retrain", 2)]
     assert [line["loss"] for line in log] == [record.loss for record in whole.records]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.kernels.target import find_target
 from tapdot.passes.compress_weights import sparse_nodes
 from tapdot.runtime import layer_costs
+from tapdot.runtime.devices.host import HostSession
 from tapdot.runtime.layer_costs import LayerTimes
 
 
@@ -27,6 +29,29 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(type(times.device), "measure", lambda *_, **__: pytest.fail("measured again"))
     again, _ = times(dense, sparse, names, find_target("host"))
     assert again == first
+
+
+@pytest.mark.parametrize("other", ["line", "processor", "threads"])
+def test_times_of_another_device_are_not_taken(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_costs, "cache_directory", lambda: tmp_path)
+    model, target = chain(8, channels=16, size=8), find_target("host")
+    LayerTimes(tapdot.connect("host"), runs=2)(model, model, frozenset(), target)
+    device = tapdot.connect("host")
+    if other == "line":
+        monkeypatch.setattr(device, "line", "host elsewhere", raising=False)
+    if other == "processor":
+        information = HostSession.information
+        monkeypatch.setattr(HostSession, "information", lambda session: replace(information(session), cpu="another"))
+    asked = []
+
+    def refuse(*_: object, threads: int, **__: object) -> None:
+        asked.append(threads)
+        raise TapdotError("measured again")
+
+    monkeypatch.setattr(type(device), "measure", refuse)
+    with pytest.raises(TapdotError, match="measured again"):
+        LayerTimes(device, runs=2, threads=2 if other == "threads" else 1)(model, model, frozenset(), target)
+    assert asked == [2 if other == "threads" else 1]
 
 
 def test_code_for_another_processor_is_not_measured_here() -> None:

@@ -45,7 +45,7 @@ def prune_command(
         int | None, typer.Option("--share", metavar="S", help="1, 2, 4 or 8 filters agree: more is faster, less accurate [2].")
     ] = None,
     patterns: Annotated[
-        int | None, typer.Option("--patterns", metavar="K", help="Size of the pattern set: 6, 8 or 12 [8].")
+        int | None, typer.Option("--patterns", metavar="K", help="Size of the pattern set, 1 to 12; 6, 8 or 12 are usual [8].")
     ] = None,
     layer_rate: Annotated[
         list[str] | None, typer.Option("--layer-rate", metavar="LAYER=R", help="The rate of one layer; may be repeated.")
@@ -122,7 +122,6 @@ def prune_command(
         import torch
 
         import tapdot
-        from tapdot.passes.prune import finish
         from tapdot.passes.prune_training import Training
 
         training = Training()
@@ -148,8 +147,6 @@ def prune_command(
             **options,
         )
     pruned.save(output)
-    if folder is not None:
-        finish(folder)
     _summarize(pruned, output, folder)
 
 
