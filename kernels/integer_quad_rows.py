@@ -213,6 +213,6 @@ def copy_rows(
 
 
 def copy_size(width: int, stride: int, dtype: str) -> int:
-    """Elements to copy at once: a power of two that covers a row, or what the bytes that may be read behind the last row allow."""
+    """Elements to copy at once: a power of two that covers a row, or what the bytes that may be read behind it allow."""
     most = READ_SLACK // (np.dtype(dtype).itemsize * stride)
     return min(most, 1 << max(0, width - 1).bit_length())
