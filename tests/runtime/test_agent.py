@@ -140,10 +140,11 @@ def test_each_session_has_a_folder_that_goes_with_it(
     agent: AgentProcess, device: RemoteDevice, misbehaving_library: Path
 ) -> None:
     with device.open() as first, device.open() as second:
-        first.load_library(misbehaving_library)
-        second.load_library(misbehaving_library)
+        for session in (first, second):
+            session.load_library(misbehaving_library)  # gone from the folder once it is mapped
+            session._connection.session.upload(bytearray(b"content"), "file")
         folders = folders_of(agent)
-        assert sorted([path.name for path in folder.iterdir()] for folder in folders) == [["library-0.so"]] * 2
+        assert sorted([path.name for path in folder.iterdir()] for folder in folders) == [["file"]] * 2
         assert all(folder.stat().st_mode & 0o077 == 0 for folder in folders)
     wait_for(lambda: not folders_of(agent) and not sessions_of(agent))
 
