@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.command_line import Tapdot, failed, names
 from tests.conftest import HEARS_CONTROL_C
 from tests.passes.prune_networks import CLASSES, samples, small_graph, trained_classifier
 
 import tapdot as library
+from tapdot.compiler.data import open_data
 from tapdot.compiler.exporters.onnx import save_onnx
+from tapdot.compiler.images import ImagePreparation
+from tapdot.compiler.types import TensorType
 from tapdot.passes import prune_training
 
 SHORT = ("--epochs", "1", "--retrain-epochs", "1", "--batch", "32")
@@ -66,6 +70,30 @@ def test_without_data_weights_are_removed_at_once(folder: Path, tmp_path: Path, 
     assert names(tmp_path) == ["p.onnx"]
     again = tapdot("prune", folder / "net.onnx", "-o", tmp_path / "q.onnx", "--one-shot", "--quad-rate", 2)
     assert "The quad rate 2 is that of no layer" in again.sentence
+
+
+def test_a_folder_of_images_is_prepared_as_the_model_expects(folder: Path, tmp_path: Path, tapdot: Tapdot) -> None:
+    """The same samples as arrays and as images: the same model comes out. Another mean gives another."""
+    images, labels = samples(32, 3)
+    codes = np.clip(np.rint((images * 0.25 + 0.5) * 255), 0, 255).astype(np.uint8)
+    for index, (image, label) in enumerate(zip(codes, labels, strict=True)):
+        place = tmp_path / "images" / str(label) / f"{index:02}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(place)
+    prepared = open_data(tmp_path / "images", images=ImagePreparation((0.5,) * 3, (0.25,) * 3))
+    batches = list(prepared.batches(TensorType((32, 3, 8, 8), "float32")))
+    np.savez(tmp_path / "same.npz", x=batches[0].inputs, y=batches[0].labels)
+
+    def pruned(name: str, *data: str | Path) -> np.ndarray:
+        command = ("prune", folder / "net.onnx", "-o", tmp_path / name, *data, *SHORT)
+        assert (outcome := tapdot(*command)).status == 0, outcome
+        return library.trace(tmp_path / name).constants["features.3.weight"]
+
+    from_images = ("--data", tmp_path / "images", "--image-deviation", "0.25,0.25,0.25", "--image-mean")
+    expected = pruned("arrays.onnx", "--data", tmp_path / "same.npz")
+    np.testing.assert_array_equal(pruned("images.onnx", *from_images, "0.5,0.5,0.5"), expected)
+    assert (pruned("darker.onnx", *from_images, "0.9,0.9,0.9") != expected).any()
+    assert tapdot("prune", folder / "net.onnx", "-o", tmp_path / "p.onnx", "--one-shot", "--image-mean", "0,0,0").status == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tapdot.cli.checks import check_data, check_model, check_writable
-from tapdot.cli.options import ModelArgument, ShapeOption, parse_shapes
+from tapdot.cli.options import (
+    ImageDeviationOption,
+    ImageMeanOption,
+    ModelArgument,
+    ShapeOption,
+    parse_images,
+    parse_shapes,
+)
 from tapdot.cli.progress import Lines, progress
 
 if TYPE_CHECKING:
@@ -34,6 +41,8 @@ def prune_command(
     validation: Annotated[
         Path | None, typer.Option("--validation", metavar="DATA", help="Samples kept apart, to say the accuracy of.")
     ] = None,
+    image_mean: ImageMeanOption = None,
+    image_deviation: ImageDeviationOption = None,
     rate: Annotated[
         float | None,
         typer.Option("--rate", metavar="R", help="Times fewer weights in 3x3 layers, 2.25 by patterns included [4]."),
@@ -96,7 +105,7 @@ def prune_command(
     shape: ShapeOption = None,
 ) -> None:
     """Prunes a trained classifier by patterns, connectivity and quads, and retrains it; writes ONNX."""
-    shapes = parse_shapes(shape)
+    shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
     chosen: dict[str, Any] = {
         "rate": rate,
         "quad_rate": quad_rate,
@@ -122,6 +131,7 @@ def prune_command(
         import torch
 
         import tapdot
+        from tapdot.compiler.data import open_data
         from tapdot.passes.prune_training import Training
 
         training = Training()
@@ -138,8 +148,8 @@ def prune_command(
     with _Bar(training, options, one_shot) as bar:
         pruned = tapdot.prune(
             graph,
-            data=data,
-            validation=validation,
+            data=None if data is None else open_data(data, images=images),
+            validation=None if validation is None else open_data(validation, images=images if validation.is_dir() else None),
             one_shot=one_shot,
             log=folder,
             resume=resume is not None,
