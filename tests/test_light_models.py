@@ -22,8 +22,9 @@ from tapdot.runtime.program import LoadedProgram
 LOGITS_TOLERANCE = 1e-3
 """Largest error of a logit, as a share of the range of all logits."""
 
-LONG_ON_A_PHONE = ("densenet121", "inception_v2", "resnet50", "vgg19")
-"""Networks of 2 to 20 billion multiply-accumulates: emulated once, and with seeded weights too where ``--soak`` asks."""
+ON_HOST = ("bvlc_alexnet", "inception_v1", "resnet50", "shufflenet", "squeezenet", "zfnet512")
+ON_A_PHONE = ("bvlc_alexnet", "shufflenet", "squeezenet")
+"""What the usual run compiles; ``--soak`` compiles all nine."""
 
 
 @pytest.fixture(scope="module")
@@ -39,27 +40,34 @@ def phone() -> Iterator[Session]:
 
 
 @pytest.mark.parametrize("name", light_models.NAMES)
-def test_shipped_answers_on_host(name: str, host: Session) -> None:
+def test_shipped_answers_on_host(name: str, host: Session, request: pytest.FixtureRequest) -> None:
+    usual_or_skip(request, name, ON_HOST)
     check_shipped_answer(name, host, "host")
 
 
 @pytest.mark.parametrize("name", light_models.NAMES)
-def test_seeded_weights_on_host(name: str, host: Session) -> None:
+def test_seeded_weights_on_host(name: str, host: Session, request: pytest.FixtureRequest) -> None:
+    usual_or_skip(request, name, ON_HOST)
     check_seeded_weights(name, host, "host")
 
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("name", light_models.NAMES)
-def test_shipped_answers_on_a_phone(name: str, phone: Session) -> None:
+def test_shipped_answers_on_a_phone(name: str, phone: Session, request: pytest.FixtureRequest) -> None:
+    usual_or_skip(request, name, ON_A_PHONE)
     check_shipped_answer(name, phone, "cortex-a76")
 
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("name", light_models.NAMES)
 def test_seeded_weights_on_a_phone(name: str, phone: Session, request: pytest.FixtureRequest) -> None:
-    if name in LONG_ON_A_PHONE and not request.config.getoption("--soak"):
-        pytest.skip("takes minutes; runs with --soak")
+    usual_or_skip(request, name, ON_A_PHONE)
     check_seeded_weights(name, phone, "cortex-a76")
+
+
+def usual_or_skip(request: pytest.FixtureRequest, name: str, usual: tuple[str, ...]) -> None:
+    if name not in usual and not request.config.getoption("--soak"):
+        pytest.skip("takes minutes; runs with --soak")
 
 
 def check_shipped_answer(name: str, session: Session, target: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from emulated_runner import call, is_emulated
+from tests.kernels.emulated_runner import call, is_emulated
 
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.layout import READ_SLACK, Layout
@@ -81,21 +81,24 @@ def run(
         if operand is not None and not operand.constant and x is not None
     ]
     kernel = family.build(workload, config, target, "kernel")
-    module = None if is_emulated(target) else build({"kernel": kernel}, target.llvm())
-    found = []
-    for dirt in (DIRTY, OTHER_DIRT):
-        results = [
+    memory = [
+        [
             np.full(operand.elements * np.dtype(operand.stored_dtype).itemsize, dirt, np.uint8).view(operand.stored_dtype)
             for operand in workload.outputs
         ]
-        if module is None:
-            found.append(call(kernel, target, [*packed, *variables], results).outputs[0])
-            continue
-        tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in packed]
-        tensors += [with_slack(array) for array in variables]
-        tensors += [tvm.runtime.tensor(array, tvm.cpu()) for array in results]
-        module["kernel"](*tensors)
-        found.append(tensors[-len(results)].numpy())
+        for dirt in (DIRTY, OTHER_DIRT)
+    ]
+    if is_emulated(target):
+        found = [left[0] for left in call(kernel, target, [*packed, *variables], *memory)]
+    else:
+        module = build({"kernel": kernel}, target.llvm())
+        found = []
+        for results in memory:
+            tensors = [tvm.runtime.tensor(array, tvm.cpu()) for array in packed]
+            tensors += [with_slack(array) for array in variables]
+            tensors += [tvm.runtime.tensor(array, tvm.cpu()) for array in results]
+            module["kernel"](*tensors)
+            found.append(tensors[-len(results)].numpy())
     left = (_bytes(found[0]) == DIRTY).all(axis=1) & (_bytes(found[1]) == OTHER_DIRT).all(axis=1)
     assert not left.any(), f"{np.count_nonzero(left)} elements were not written, the first at {np.argmax(left)}"
     return read(found[0], workload.output)

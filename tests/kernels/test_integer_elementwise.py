@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone, attributes, run
+from tests.kernels.emulated_runner import target_or_skip
 
 from tapdot.compiler.operators.fused import apply_expression
 from tapdot.kernels.integer_elementwise import IntegerChain, TableLookup

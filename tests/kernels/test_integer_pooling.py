@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from emulated_runner import target_or_skip
 from integer_cases import TARGETS, code_layout, limits, reference
 from kernel_runner import assert_links_alone, attributes, run
+from tests.kernels.emulated_runner import target_or_skip
 
 from tapdot.kernels import numerics
 from tapdot.kernels.global_pooling import GlobalPooling

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone, attributes, run, vectors
+from tests.kernels.emulated_runner import target_or_skip
 
 from tapdot.kernels.global_pooling import GlobalPooling
 from tapdot.kernels.layout import Halo, Layout

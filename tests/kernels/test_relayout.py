@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone, run
+from tests.kernels.emulated_runner import target_or_skip
 
 from tapdot.kernels.layout import Halo, Layout
 from tapdot.kernels.relayout import Relayout

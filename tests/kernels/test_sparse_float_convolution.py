@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import sparse_float_cases
-from emulated_runner import target_or_skip
 from kernel_runner import TARGETS, assert_links_alone
 from sparse_float_cases import check
+from tests.kernels.emulated_runner import target_or_skip
 
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.patterns import ALL_PATTERNS

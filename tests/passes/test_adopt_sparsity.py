@@ -176,9 +176,9 @@ def test_a_hundred_million_weights_take_seconds() -> None:
     """A matrix product's weights lie ``[inputs, filters]``; this one is a sixteenth of VGG-16's first."""
     weight = np.zeros((25088, 256), np.int8).T
     weight[::2, : 25088 // 2] = 1
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert isinstance(find_structure(weight), Structure)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 WINDOW = "strides=[1, 1], pads=[1, 1, 1, 1], dilations=[{0}, {0}], group={1}"

@@ -36,7 +36,7 @@ def compute(target, arrays, result, body):
     with function("kernel", finished):
         body(*(argument(f"a{i}", a.size, a.dtype.name) for i, a in enumerate((*arrays, result))))
     if target in EMULATED:
-        return call(finished[0], target, [array.reshape(-1) for array in arrays], [result.reshape(-1)]).outputs[0]
+        return call(finished[0], target, [array.reshape(-1) for array in arrays], [result.reshape(-1)])[0][0]
     tensors = [tvm.runtime.tensor(array.reshape(-1), tvm.cpu()) for array in (*arrays, result)]
     build({"kernel": finished[0]}, target.llvm())["kernel"](*tensors)
     return tensors[-1].numpy()

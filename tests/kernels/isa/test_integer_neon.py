@@ -52,5 +52,7 @@ def test_an_instruction_does_what_it_says(instruction):
         operands[1] = generator.integers(-31, 1, operands[1].shape, np.int32)
     wanted = np.stack([instruction.meaning(*vectors) for vectors in zip(*operands, strict=True)])
     dtype, lanes = _split(instruction.result)
-    got = call(_apply(instruction), find_target(TARGET), [x.reshape(-1) for x in operands], [np.zeros(CASES * lanes, dtype)])
-    assert np.array_equal(got.outputs[0].reshape(wanted.shape), wanted)
+    ((got,),) = call(
+        _apply(instruction), find_target(TARGET), [x.reshape(-1) for x in operands], [np.zeros(CASES * lanes, dtype)]
+    )
+    assert np.array_equal(got.reshape(wanted.shape), wanted)
