@@ -71,6 +71,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     networks.add_argument("--engines", type=words, help="other engines, with commas; all that are installed")
     networks.add_argument("--rate", type=float, help="of 3x3 layers; each network's own")
     networks.add_argument("--quad-rate", type=float, help="of 1x1 and fully connected layers; each network's own")
+    networks.add_argument(
+        "--allocation", choices=("uniform", "energy"), default="uniform", help="how layers share a rate; uniform"
+    )
     networks.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     networks.add_argument("--folder", type=Path, default=Path("build/zoo"), help="where converted networks are kept")
     networks.add_argument("--lock", type=Path, help="a file to lock while timing")
@@ -165,7 +168,7 @@ def run_networks(options: argparse.Namespace, cores: Sequence[int]) -> tuple[dic
     results = []
     for name in options.models:
         own = NETWORKS.get(name, Rates(8.1))
-        rates = Rates(options.rate or own.rate, options.quad_rate or own.quad_rate)
+        rates = Rates(options.rate or own.rate, options.quad_rate or own.quad_rate, options.allocation)
         results.append(
             measure_network(
                 name,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from benchmarks.zoo import Network
+    from tapdot.passes.prune_rates import Allocation
 
 IMAGE_SEED = 1234
 CALIBRATION_SEED = 77
@@ -38,11 +39,14 @@ class Pruned:
     quad_rate: float
     share: int
     dense: bool = False
+    allocation: Allocation = "uniform"
+    """How layers share a rate."""
 
     @property
     def suffix(self) -> str:
         """Of files, as in `.rate8.1-quads1-share2`."""
-        return f".rate{self.rate:g}-quads{self.quad_rate:g}-share{self.share}"
+        allocation = "" if self.allocation == "uniform" else f"-{self.allocation}"
+        return f".rate{self.rate:g}-quads{self.quad_rate:g}-share{self.share}{allocation}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Model:
         from tapdot.passes.sparsity_plan import Pruning, prune_by_projection
 
         dense = replace_fields(self, pruned=None).onnx()
-        how = Pruning(pruned.rate, pruned.quad_rate, pruned.share, allocation="uniform")
+        how = Pruning(pruned.rate, pruned.quad_rate, pruned.share, allocation=pruned.allocation)
         graph = prune_by_projection(tapdot.trace(dense), how)
         return replace(path, lambda temporary: save_onnx(graph, temporary))
 

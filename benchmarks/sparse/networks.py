@@ -18,6 +18,7 @@ from benchmarks.peers import PAUSE, calls_a_turn, held, reference, start_engine
 from benchmarks.report import BASIS, Timing
 from benchmarks.worker import Assignment, Worker, WorkerError
 from tapdot.compiler.interpreter import interpret
+from tapdot.passes.prune_rates import Allocation
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Rates:
 
     rate: float
     quad_rate: float = 1.0
+    allocation: Allocation = "uniform"
+
+    def pruned(self, share: int, dense: bool = False) -> Pruned:
+        """As engines take it."""
+        return Pruned(self.rate, self.quad_rate, share, dense, self.allocation)
 
 
 NETWORKS = {
@@ -75,6 +81,7 @@ class NetworkResult:
             "network": self.network,
             "rate": self.rates.rate,
             "quad_rate": self.rates.quad_rate,
+            "allocation": self.rates.allocation,
             "contenders": [self._row(one, timing) for one, timing in self.timings.items()],
             "absent": {one.title: why for one, why in self.absent.items()},
         }
@@ -99,8 +106,8 @@ def contenders(
     found = [Contender(name, precision) for name in engines if name != BASIS for precision in peer_precisions]
     for precision in precisions:
         found.append(Contender(BASIS, precision))
-        found += [Contender(BASIS, precision, Pruned(rates.rate, rates.quad_rate, share)) for share in shares]
-        found.append(Contender(BASIS, precision, Pruned(rates.rate, rates.quad_rate, shares[-1], dense=True)))
+        found += [Contender(BASIS, precision, rates.pruned(share)) for share in shares]
+        found.append(Contender(BASIS, precision, rates.pruned(shares[-1], dense=True)))
     return found
 
 

@@ -77,7 +77,7 @@ def networks_table(results: Sequence[NetworkResult], accuracies: Accuracies) -> 
             rates.append(f"3x3 layers {result.rates.rate:g}x")
         if result.rates.quad_rate > 1:
             rates.append(f"1x1 and fully connected layers {result.rates.quad_rate:g}x")
-        lines += [f"### {result.title}: {', '.join(rates)}", ""]
+        lines += [f"### {result.title}: {', '.join(rates)}; {result.rates.allocation} allocation", ""]
         lines += ["| | ms | middle half | best | times faster than best int8 peer | than best float peer | accuracy, points |"]
         lines += ["|---|---|---|---|---|---|---|"]
         peers = {precision: result.best_peer(precision) for precision in ("int8", "float")}
@@ -97,9 +97,10 @@ def networks_table(results: Sequence[NetworkResult], accuracies: Accuracies) -> 
 def accuracy_note(accuracies: Accuracies) -> list[str]:
     """What the last column is, or how to fill it."""
     if accuracies.rows:
+        allocations = " and ".join(sorted({str(row.get("allocation", "energy")) for row in accuracies.rows}))
         return [
-            "Accuracy: miniature networks as integers, pruned by ADMM at the same rate and share, against dense ones trained "
-            "as long; differences in points.",
+            f"Accuracy: miniature networks as integers, pruned by ADMM at the same rate and share ({allocations} allocation), "
+            "against dense ones trained as long; differences in points.",
         ]
     return [f"Accuracy at the same rates and shares: `{HOW}`, then `--accuracy accuracy.json`."]
 

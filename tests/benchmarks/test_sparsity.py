@@ -135,7 +135,7 @@ def test_a_network_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture
     sparsity.main(["networks", *options, "--rounds", "1", "--folder", str(tmp_path)])
     (network,) = json.loads(capsys.readouterr().out)["networks"]
     (row,) = network["contenders"]
-    assert row["pruned"] == {"rate": 4.5, "quad_rate": 1.0, "share": 2, "dense": False}
+    assert row["pruned"] == {"rate": 4.5, "quad_rate": 1.0, "share": 2, "dense": False, "allocation": "uniform"}
     assert row["milliseconds"] > 0 and row["largest_error"] < 1e-3, "from the reference's logits of the pruned weights"
 
 
