@@ -1,7 +1,7 @@
 """What pruning costs in accuracy: miniature networks pruned by ADMM and at once, beside dense ones trained as long.
 
 All three ways start from the same trained network and get the same epochs, on the same samples in the same order, and the same
-distillation from it. All are measured as integers, with the same calibration images, on the same test images.
+share of distillation from it. All are measured as integers, with the same calibration images, on the same test images.
 """
 
 import hashlib
