@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tapdot.kernels import epilogue, expression
-from tapdot.kernels.convolution_plan import Geometry, Plan, default_config, space
+from tapdot.kernels.convolution_plan import Geometry, Plan, default_config, settle, space
 from tapdot.kernels.emit import Registers, Value, argument, load, loop, ramp, store, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.layout import Layout
@@ -68,6 +68,9 @@ class DenseConvolution(Family):
 
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(Geometry(workload, target.isa), target.cores)
+
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return settle(Geometry(workload, target.isa), config)
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

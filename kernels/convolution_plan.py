@@ -11,7 +11,7 @@ from tapdot.kernels.family import Config
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.layout import Halo
 from tapdot.kernels.parallel import row_splits
-from tapdot.kernels.register_tile import FIRST_LEVEL_BYTES, FLOAT_BYTES, Tile, segments
+from tapdot.kernels.register_tile import FIRST_LEVEL_BYTES, FLOAT_BYTES, Tile, even_parts, segments
 from tapdot.kernels.target import Target
 from tapdot.kernels.tvm_adapter import T
 from tapdot.kernels.workload import Operand, Workload
@@ -183,10 +183,21 @@ def space(geometry: Geometry) -> dict[str, list[int]]:
     return {
         "vectors": [v for v in (1, 2, 3, 4, 5, 6, 8) if v <= geometry.vectors],
         "rows": [r for r in (1, 2, 3, 4, 7) if r <= geometry.height],
-        "columns": [c for c in range(1, 29) if c <= geometry.width],
+        "columns": even_parts(geometry.width, 28),
         "chunk": [c for c in range(1, window + 1) if window % c == 0 and (c % 16 == 0 or c == window)],
         "splits": [s for s in (1, 2, 4, 7, 8, 14, 16, 28) if s <= geometry.height],
     }
+
+
+def settle(geometry: Geometry, config: Config) -> Config | None:
+    """A configuration whose tile stays in registers and whose parts all have rows, its chunk a divisor of the channels."""
+    tile = Tile(config["vectors"], config["rows"], config["columns"])
+    if not tile.fits(geometry.isa) or config["splits"] > -(-geometry.height // tile.rows):
+        return None
+    if tile.vectors > 1 and not geometry.whole_groups(tile.vectors):
+        return None
+    window = geometry.window(tile.vectors)
+    return {**config, "chunk": config["chunk"] if window % config["chunk"] == 0 else window}
 
 
 def default_config(geometry: Geometry, cores: int) -> Config:

@@ -149,6 +149,11 @@ class DepthwiseConvolution(Family):
         splits = row_splits(geometry.batch * geometry.vectors, geometry.height // best.rows, target.cores)
         return {"rows": best.rows, "columns": best.columns, "unrolled": best.unrolled, "splits": splits}
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        patch = _patch(Geometry(workload, target.isa), config["rows"], config["columns"], config["unrolled"])
+        parts = config["splits"] <= -(-workload.output.shape[2] // config["rows"])
+        return config if patch.fits(target.isa) and parts else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

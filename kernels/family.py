@@ -97,6 +97,13 @@ class Family(ABC):
         """Values each configuration field may take."""
         return {}
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        """The configuration that a point of the space stands for: points of the same code settle on one.
+
+        None for a point not worth building: what belongs into registers does not fit there, or its code is endless.
+        """
+        return config
+
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
         """The kernel's own arrays, from the constant operands by index."""
         return [constants[index] for index in sorted(constants)]

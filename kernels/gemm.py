@@ -151,6 +151,9 @@ class FullyConnected(Family):
         best = min(tiles or [Tile(1, 1, 1)], key=cycles)
         return {"vectors": best.vectors, "rows": best.rows}
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return config if Tile(config["vectors"], config["rows"], 1).fits(target.isa) else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 from tapdot.kernels import numerics
 from tapdot.kernels.emit import Registers, Value, argument, load, loop, when, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.integer_convolution_plan import QuadGeometry, QuadPlan, default_config, space
+from tapdot.kernels.integer_convolution_plan import QuadGeometry, QuadPlan, default_config, settle, space
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
 from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors
@@ -78,6 +78,9 @@ class IntegerConvolution(Family):
 
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(self.geometry(workload, target.isa), target.cores)
+
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return settle(self.geometry(workload, target.isa), config)
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tapdot.kernels.isa.integer import integer_vectors
 from tapdot.kernels.layout import round_up
 from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.plane_cover import PlaneCover, Region, Shape
-from tapdot.kernels.register_tile import QUAD, Tile, segments
+from tapdot.kernels.register_tile import QUAD, Tile, even_parts, segments
 from tapdot.kernels.tvm_adapter import T
 
 INPUT_PART_BYTES = 384 * 1024
@@ -170,9 +170,17 @@ def space(geometry: QuadGeometry) -> dict[str, list[int]]:
     return {
         "vectors": tile_vectors(geometry.isa, geometry.vectors),
         "rows": [r for r in (1, 2, 3, 4, 7) if r <= geometry.height],
-        "columns": [c for c in range(1, 29) if c <= geometry.width],
+        "columns": even_parts(geometry.width, 28),
         "splits": [s for s in (1, 2, 4, 7, 8, 14, 16, 28) if s <= geometry.height],
     }
+
+
+def settle(geometry: QuadGeometry, config: Config) -> Config | None:
+    """A configuration whose tile stays in registers and whose parts all have rows."""
+    tile = Tile(config["vectors"], config["rows"], config["columns"])
+    if not geometry.fits(tile) or config["splits"] > -(-geometry.height // tile.rows):
+        return None
+    return config if tile.vectors == 1 or geometry.whole_groups(tile.vectors) else None
 
 
 def default_config(geometry: QuadGeometry, cores: int) -> Config:

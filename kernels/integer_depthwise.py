@@ -14,7 +14,7 @@ import numpy as np
 from tapdot.kernels import numerics
 from tapdot.kernels.emit import Value, argument, load
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Plan, Windows, default_config, space
+from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Plan, Windows, default_config, settle, space
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
 from tapdot.kernels.integer_windows import WindowSums
 from tapdot.kernels.isa.tap_gather import TapGather
@@ -61,6 +61,9 @@ class IntegerDepthwise(Family):
 
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(workload, target)
+
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return settle(workload, config, target)
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

@@ -195,6 +195,16 @@ def space(geometry: Geometry) -> dict[str, list[int]]:
     }
 
 
+def settle(workload: Workload, config: Config, target: Target) -> Config | None:
+    """A configuration whose tile is code of bounded length and whose parts all have rows; loops over taps go row by row."""
+    geometry = Windows(workload, target.isa)
+    (height, width), rows = geometry.kernel, config["rows"]
+    written = (height if config["unrolled"] else 1) * -(-width // DOT) * rows * config["columns"]
+    written *= BLOCK // target.isa.lanes * integer_vectors(target.isa).weight_registers
+    loops = config["unrolled"] or rows == 1
+    return config if written <= TILE_DOTS and loops and config["splits"] <= -(-geometry.height // rows) else None
+
+
 def default_config(workload: Workload, target: Target) -> Config:
     """A good configuration without measuring anything.
 

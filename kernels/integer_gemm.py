@@ -127,6 +127,9 @@ class IntegerFullyConnected(Family):
         vectors, rows = min(tiles, key=cycles, default=(1, 1))
         return {"vectors": vectors, "rows": rows}
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return config if Plan(workload, target.isa, 1).fits(config["vectors"], config["rows"]) else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tapdot.kernels.emit import Registers, Value, argument, loop, write_halo
 from tapdot.kernels.family import Config, Family, Port, Ports
-from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Plan, Slots, Windows, default_config, space
+from tapdot.kernels.integer_depthwise_plan import BLOCK, DOT, Plan, Slots, Windows, default_config, settle, space
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
 from tapdot.kernels.integer_rows import PositionEpilogue
 from tapdot.kernels.integer_windows import WindowSums
@@ -93,6 +93,9 @@ class IntegerSumPooling(_Sums):
 
     def default_config(self, workload: Workload, target: Target) -> Config:
         return default_config(workload, target)
+
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        return settle(workload, config, target)
 
     def _arrangements(self, workload: Workload, config: Config, target: Target) -> Sequence[Slots]:
         return Plan.of(workload, config, target).variants

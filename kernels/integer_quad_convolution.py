@@ -79,6 +79,10 @@ class QuadConvolution(Family):
         geometry = Geometry(workload)
         return QuadPlan.of(workload, self.default_config(workload, target), target).cycles() * geometry.batch
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        plan = QuadPlan.of(workload, config, target)
+        return config if plan.fits(plan.tile_vectors) else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

@@ -90,6 +90,11 @@ class PatternConvolution(Family):
             return super().cost(workload, target)
         return Plan.of(workload, default_config(workload, target), target).cycles() * geometry.batch
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        plan = Plan.of(workload, config, target)
+        found = {"columns": plan.gather.block.columns, "blocks": plan.blocks, "strip": plan.strip, "splits": plan.splits}
+        return found if plan.fits() else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

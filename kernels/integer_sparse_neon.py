@@ -51,6 +51,11 @@ class NeonPatternConvolution(PatternConvolution):
         plan = NeonPlan.of(workload, default_config(workload, target), target)
         return plan.cycles() * plan.geometry.batch
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        plan = NeonPlan.of(workload, config, target)
+        found = {"form": plan.form, "rows": plan.rows, "columns": plan.columns, "splits": plan.splits}
+        return found if plan.legal and plan.gather.fits else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

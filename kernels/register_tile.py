@@ -119,6 +119,11 @@ FIRST_LEVEL_BYTES = 24 * 1024
 """Of the first-level data cache, the part weights may hold on to."""
 
 
+def even_parts(total: int, most: int) -> list[int]:
+    """Sizes up to ``most`` that cut ``total`` into parts as equal as can be: what is worth trying for an axis of a tile."""
+    return sorted({size for parts in range(1, total + 1) if (size := -(-total // parts)) <= most})
+
+
 def segments(total: int, step: int) -> Iterator[tuple[int, int, int]]:
     """Cuts ``range(total)`` into runs of equal pieces: yields (start, pieces, size of a piece), at most two of them."""
     whole, rest = divmod(total, step)

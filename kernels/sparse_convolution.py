@@ -34,7 +34,18 @@ from tapdot.kernels.family import Config, Family, Port, Ports
 from tapdot.kernels.fkw import FKW
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.planar_operands import PlanarOperands
-from tapdot.kernels.sparse_convolution_plan import ARRAYS, BIAS, EXTRAS, MOST_SPLITS, RUNS, Plan, candidates, default_config
+from tapdot.kernels.register_tile import FLOAT_BYTES
+from tapdot.kernels.sparse_convolution_plan import (
+    ARRAYS,
+    BIAS,
+    EXTRAS,
+    MOST_SPLITS,
+    RUNS,
+    WINDOW_BYTES,
+    Plan,
+    candidates,
+    default_config,
+)
 from tapdot.kernels.sparse_source import STRIDES, PackedSource, PhasedSource, reached_halo
 from tapdot.kernels.sparse_units import TABLE_FIELDS, Kind, UnitLayout, group_cuts, not_empty
 from tapdot.kernels.target import Target
@@ -94,6 +105,13 @@ class SparseConvolution(Family):
 
     def cost(self, workload: Workload, target: Target) -> float:
         return Plan.of(workload, self.default_config(workload, target), target).cycles()
+
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        plan = Plan.of(workload, config, target)
+        copied = not plan.packed or plan.run == 1 or plan.source.scratch * FLOAT_BYTES <= WINDOW_BYTES
+        if not plan.fits or not copied:
+            return None
+        return {field: int(getattr(plan, field)) for field in config}
 
     # -- weights ------------------------------------------------------------------------------------------------------------
 

@@ -185,6 +185,10 @@ class SparseFullyConnected(Family):
     def cost(self, workload: Workload, target: Target) -> float:
         return Plan(workload, target.isa, min(MOST_ROWS, workload.output.shape[0]), 1, 1, 1).cycles()
 
+    def settle(self, workload: Workload, config: Config, target: Target) -> Config | None:
+        plan = Plan.of(workload, config, target)
+        return config if plan.rows * plan.vectors <= target.isa.registers - 3 else None
+
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:

@@ -40,21 +40,31 @@ def build_library(program: Program, builders: Mapping[str, Callable[[], object]]
     path = cache_directory() / "libraries" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.so"
     if path.is_file():
         return path
-    folder = cache_directory() / "objects" / generator_digest()
-    folder.mkdir(parents=True, exist_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    objects = {symbol: folder / f"{symbol}.o" for symbol in builders}
-    missing = [symbol for symbol, file in objects.items() if not file.is_file()]
-
-    def build(symbol: str) -> None:
-        write_bytes(objects[symbol], object_code({symbol: builders[symbol]()}, target.llvm()))
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(build, missing))
+        objects = list(pool.map(lambda symbol: object_file(symbol, builders[symbol], target), builders))
     with tempfile.TemporaryDirectory() as temporary:
         entry = Path(temporary) / "entry.o"
         entry.write_bytes(object_code({ENTRY: entry_function(program)}, target.llvm()))
-        write_bytes(path, link([entry, *objects.values()], target, aliases(program)))
+        write_bytes(path, link([entry, *objects], target, aliases(program)))
+    return path
+
+
+def build_kernel(symbol: str, builder: Callable[[], object], target: Target) -> Path:
+    """The shared library of one kernel alone, as tuning measures it; the path lies in the cache."""
+    path = cache_directory() / "candidates" / generator_digest() / f"{symbol}.so"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, link([object_file(symbol, builder, target)], target))
+    return path
+
+
+def object_file(symbol: str, builder: Callable[[], object], target: Target) -> Path:
+    """The machine code of one kernel, in the cache under its symbol; ``builder`` is asked only where it is not there yet."""
+    path = cache_directory() / "objects" / generator_digest() / f"{symbol}.o"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, object_code({symbol: builder()}, target.llvm()))
     return path
 
 
