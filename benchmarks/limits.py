@@ -2,8 +2,8 @@
 
     python -m benchmarks.limits --threads 1
 
-Each limit is a loop of one instruction over accumulators that never leave registers, with more chains of dependent
-instructions than the pipelines have slots, so the result is the rate of the instruction and of nothing else.
+The kernels are those of `tapdot.runtime.limit_kernels`, which a profile holds its layers against; here they run in a benchmark's
+own process, between the turns of the engines.
 """
 
 import argparse
@@ -16,14 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import machine
-from tapdot.kernels import emit
-from tapdot.kernels.isa import Isa
-from tapdot.kernels.target import Target, find_target
-from tapdot.kernels.tvm_adapter import PrimFunc, build, codegen, function, tvm
+from tapdot.kernels.target import find_target
+from tapdot.kernels.tvm_adapter import PrimFunc, build, tvm
+from tapdot.runtime import limit_kernels
 
-CHAINS = 12
-"""Two pipelines of at most six cycles; two operands beside them still fit sixteen registers."""
-ITERATIONS = 1 << 20
 READ_BYTES = 1 << 28
 """Far beyond any cache."""
 
@@ -37,114 +33,6 @@ class Limit:
     instruction: str
     work: int
     run: Callable[[], None]
-
-
-@dataclass(frozen=True)
-class DotInstruction:
-    """An instruction (or pair) that adds products of 8-bit codes to 32-bit sums."""
-
-    name: str
-    feature: str
-    intrinsic: str
-    sums: int
-    operand_types: tuple[str, str]
-    macs: int
-    accumulates: bool = True
-
-
-# Best first. Where nothing accumulates 8-bit products, codes are widened to 16 bits and multiplied in pairs.
-DOT_INSTRUCTIONS = (
-    DotInstruction("vpdpbusd zmm", "avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 16, ("uint8x64", "int8x64"), 64),
-    DotInstruction("vpdpbusd ymm", "avxvnni", "llvm.x86.avx512.vpdpbusd.256", 8, ("uint8x32", "int8x32"), 32),
-    DotInstruction("sdot", "dotprod", "llvm.aarch64.neon.sdot.v4i32.v16i8", 4, ("int8x16", "int8x16"), 16),
-    DotInstruction(
-        "vpmaddwd zmm", "avx512bw", "llvm.x86.avx512.pmaddw.d.512", 16, ("int16x32", "int16x32"), 32, accumulates=False
-    ),
-    DotInstruction("vpmaddwd ymm", "avx2", "llvm.x86.avx2.pmadd.wd", 8, ("int16x16", "int16x16"), 16, accumulates=False),
-)
-
-
-def find_dot_instruction(target: Target) -> DotInstruction | None:
-    """The best dot product of the target, None where it has none of the table's."""
-    with tvm.target.Target(target.llvm()):
-        for instruction in DOT_INSTRUCTIONS:
-            if codegen.llvm_cpu_has_features(instruction.feature):
-                return instruction
-    return None
-
-
-def multiply_add_kernel(isa: Isa, threads: int) -> PrimFunc:
-    """sums[t] += a * b, CHAINS vectors a thread, ITERATIONS times."""
-    finished: list[PrimFunc] = []
-    size = CHAINS * isa.lanes
-    with function("multiply_add", finished):
-        sums = emit.argument("sums", threads * size, "float32")
-        operands = emit.argument("operands", 2 * isa.lanes, "float32")
-        with emit.loop(threads, parallel=True) as thread:
-            a, b = (emit.load(operands, index * isa.lanes, isa.lanes) for index in range(2))
-            registers = emit.Registers(CHAINS, isa.lanes)
-            for chain in range(CHAINS):
-                registers[chain] = emit.load(sums, thread * size + chain * isa.lanes, isa.lanes)
-            with emit.loop(ITERATIONS):
-                for chain in range(CHAINS):
-                    registers[chain] = emit.multiply_add(isa, a, b, registers[chain])
-            for chain in range(CHAINS):
-                emit.store(sums, thread * size + chain * isa.lanes, registers[chain], isa.lanes)
-    return finished[0]
-
-
-def dot_kernel(instruction: DotInstruction, threads: int) -> PrimFunc:
-    """sums[t] = dot(sums[t], a, b), CHAINS vectors a thread, ITERATIONS times.
-
-    A product that does not accumulate takes the sums as one of its factors: with two constant ones it would be computed
-    once and for all.
-    """
-    finished: list[PrimFunc] = []
-    lanes = instruction.sums
-    size = CHAINS * lanes
-    sum_type = f"int32x{lanes}"
-    with function("dot", finished):
-        sums = emit.argument("sums", threads * size, "int32")
-        operands = emit.argument("operands", 2 * lanes, "int32")
-        with emit.loop(threads, parallel=True) as thread:
-            raw = [emit.load(operands, index * lanes, lanes) for index in range(2)]
-            a, b = (
-                emit.T.Bind(emit.T.reinterpret(value, dtype=dtype))
-                for value, dtype in zip(raw, instruction.operand_types, strict=True)
-            )
-            registers = emit.Registers(CHAINS, lanes, "int32")
-            for chain in range(CHAINS):
-                registers[chain] = emit.load(sums, thread * size + chain * lanes, lanes)
-            with emit.loop(ITERATIONS):
-                for chain in range(CHAINS):
-                    if instruction.accumulates:
-                        registers[chain] = emit.intrinsic(instruction.intrinsic, sum_type, registers[chain], a, b)
-                    else:
-                        factor = emit.T.reinterpret(registers[chain], dtype=instruction.operand_types[0])
-                        registers[chain] = emit.intrinsic(instruction.intrinsic, sum_type, factor, b) + raw[0]
-            for chain in range(CHAINS):
-                emit.store(sums, thread * size + chain * lanes, registers[chain], lanes)
-    return finished[0]
-
-
-def read_kernel(isa: Isa, elements: int, threads: int) -> PrimFunc:
-    """sums[t] = the sum of thread t's share of a large array."""
-    finished: list[PrimFunc] = []
-    size, part = CHAINS * isa.lanes, elements // threads
-    with function("read", finished):
-        sums = emit.argument("sums", threads * size, "float32")
-        data = emit.argument("data", elements, "float32")
-        with emit.loop(threads, parallel=True) as thread:
-            registers = emit.Registers(CHAINS, isa.lanes)
-            for chain in range(CHAINS):
-                registers[chain] = emit.constant(0.0, isa.lanes)
-            with emit.loop(part // size) as step:
-                for chain in range(CHAINS):
-                    place = thread * part + step * size + chain * isa.lanes
-                    registers[chain] = registers[chain] + data[emit.ramp(place, isa.lanes)]
-            for chain in range(CHAINS):
-                emit.store(sums, thread * size + chain * isa.lanes, registers[chain], isa.lanes)
-    return finished[0]
 
 
 def prepare_limits(threads: int) -> list[Limit]:
@@ -161,44 +49,34 @@ def prepare_limits(threads: int) -> list[Limit]:
         entry, arguments = module[symbol], [tvm.runtime.tensor(array) for array in arrays]
         return lambda: entry(*arguments)
 
-    size = CHAINS * isa.lanes
-    # Every chain starts from its own value, or the compiler would see that they are all one; denormals are avoided.
-    starts = np.arange(1, threads * size + 1, dtype=np.float32)
     limits = [
         Limit(
             "float32 multiply-add",
             "MAC/s",
             f"{isa.name} {'fma' if isa.fma else 'multiply, add'}",
-            threads * ITERATIONS * size,
-            compiled(multiply_add_kernel(isa, threads), starts, np.full(2 * isa.lanes, 0.5, np.float32)),
+            limit_kernels.multiply_add_macs(isa, threads),
+            compiled(limit_kernels.multiply_add_kernel(isa, threads), *limit_kernels.multiply_add_arrays(isa, threads)),
         )
     ]
-    instruction = find_dot_instruction(target)
+    instruction = limit_kernels.find_dot_instruction(target)
     if instruction is not None:
-        lanes = instruction.sums
         limits.append(
             Limit(
                 "int8 dot",
                 "MAC/s",
                 instruction.name,
-                threads * ITERATIONS * CHAINS * instruction.macs,
+                limit_kernels.dot_macs(instruction, isa, threads),
                 compiled(
-                    dot_kernel(instruction, threads),
-                    np.arange(1, threads * CHAINS * lanes + 1, dtype=np.int32),
-                    np.full(2 * lanes, 0x01020102, np.int32),
+                    limit_kernels.dot_kernel(instruction, isa, threads), *limit_kernels.dot_arrays(instruction, isa, threads)
                 ),
             )
         )
-    elements = READ_BYTES // 4 // (threads * size) * (threads * size)
-    limits.append(
-        Limit(
-            "memory read",
-            "B/s",
-            f"{isa.name} load",
-            elements * 4,
-            compiled(read_kernel(isa, elements, threads), np.zeros(threads * size, np.float32), np.ones(elements, np.float32)),
-        )
-    )
+    step = threads * limit_kernels.step_elements(isa)
+    elements = READ_BYTES // 4 // step * step
+    once = np.array([elements // step, 1], np.int32)
+    arrays = once, np.zeros(step, np.float32), np.ones(elements, np.float32)
+    read = limit_kernels.memory_kernels(isa, elements, threads)[limit_kernels.READ]
+    limits.append(Limit("memory read", "B/s", f"{isa.name} load", elements * 4, compiled(read, *arrays)))
     return limits
 
 

@@ -47,6 +47,7 @@ SYSTEM_LIBRARIES = (
     "libstdc++.so.6",
     "libgcc_s.so.1",
 )
+MANIFEST = "manifest.json"
 CROSS_PACKAGES = ("libc6-arm64-cross", "libstdc++6-arm64-cross", "libgcc-s1-arm64-cross")
 # Where an aarch64 system's libraries lie below its root, and below the root of Debian's cross packages.
 LIBRARY_FOLDERS = (
@@ -74,7 +75,7 @@ class Bundle:
     @property
     def manifest(self) -> dict[str, object]:
         """Versions, and the SHA-256 of every file by name."""
-        return json.loads((self.directory / "manifest.json").read_text())
+        return json.loads((self.directory / MANIFEST).read_text())
 
     def command(self, program: str) -> list[str]:
         """The start of a command line that runs ``program`` of the bundle on the device's own CPU."""
@@ -83,11 +84,15 @@ class Bundle:
             return [f"{directory}/{LOADER}", "--library-path", directory, f"{directory}/{program}"]
         return [str(self.directory / program)]
 
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every file by name, the manifest's own too, as they should be."""
+        listed = self.manifest["sha256"]
+        assert isinstance(listed, dict)
+        return {**listed, MANIFEST: str(_sha256_or_none(self.directory / MANIFEST))}
+
     def damaged_files(self) -> list[str]:
         """Names of files that differ from the manifest or are missing."""
-        expected = self.manifest["sha256"]
-        assert isinstance(expected, dict)
-        return [name for name, digest in expected.items() if _sha256_or_none(self.directory / name) != digest]
+        return [name for name, digest in self.digests().items() if _sha256_or_none(self.directory / name) != digest]
 
 
 def build_bundle(architecture: str = "aarch64") -> Bundle:
@@ -117,10 +122,20 @@ def build_bundle(architecture: str = "aarch64") -> Bundle:
             _compile_program(architecture, program, sources, directory)
         digests = {path.name: _sha256_or_none(path) for path in sorted(directory.iterdir())}
         manifest = {"architecture": architecture, "versions": versions, "sha256": digests}
-        (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
     directory = cache_directory() / "bundles" / f"{architecture}-{identity.hexdigest()[:16]}"
     return Bundle(build_once(directory, build), architecture)
+
+
+def check_bundle(architecture: str) -> str:
+    """Where the bundle lies, once every file of it is found to be as it was built. Raises BundleError where one is not."""
+    bundle = build_bundle(architecture)
+    if damaged := bundle.damaged_files():
+        raise BundleError(
+            f"{', '.join(damaged)} in {bundle.directory} differ from what was built. Delete that folder and try again."
+        )
+    return str(bundle.directory)
 
 
 def zig(*arguments: str, purpose: str) -> None:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import importlib.metadata
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tapdot.compiler.errors import DeviceError, TapdotError
-from tapdot.runtime.bundle import build_bundle
-from tapdot.runtime.devices import DEVICE_KINDS, EMULATED, connect
-from tapdot.runtime.devices.base import Device, Session
-from tapdot.runtime.devices.connection import greet
-from tapdot.runtime.devices.emulated import EmulatedDevice, find_emulator
-from tapdot.runtime.devices.host import HostDevice
-from tapdot.runtime.devices.remote import AGENT_VERSION, RemoteDevice
+from tapdot.compiler.errors import TapdotError
+from tapdot.kernels.target import find_target
+from tapdot.runtime.devices import connect
+from tapdot.runtime.devices.base import Check, Device, DeviceInformation, Session
+from tapdot.runtime.devices.cores import ARM_PARTS
+from tapdot.runtime.devices.targets import target_for
 from tapdot.runtime.echo import ELEMENTS, SYMBOL, echo_library, run_echo
 from tapdot.runtime.instructions import Argument, count_call
 
 SESSION_SECONDS = 60.0
 PINGS = 5
+CLOCK_STRETCH = 5e-3
+CLOCK_REPEATS = 20
+"""The echo kernel is timed so many times over stretches of so many seconds."""
+UNSTEADY = 0.1
+"""A spread from which on a clock is called unsteady."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +38,6 @@ class Step:
     name: str
     passed: bool
     detail: str
-
-
-@dataclass(frozen=True)
-class ListedDevice:
-    """A way to write a device, and whether it can be used from here now.
-
-    ``available`` is None where only the device itself could tell, as for a form with an address to fill in.
-    """
-
-    line: str
-    meaning: str
-    available: bool | None
-    detail: str
-
-
-Check = tuple[str, Callable[[], str]]
-
-
-def list_devices() -> list[ListedDevice]:
-    """The forms of device line, with what is known of each without reaching anything. Takes milliseconds."""
-    listed = []
-    for kind in DEVICE_KINDS:
-        available: bool | None = True
-        detail = "ready"
-        if kind.far_away:
-            available, detail = None, "fill in the address; see tapdot doctor"
-        elif kind is EMULATED:
-            try:
-                detail = f"ready, with {find_emulator()}"
-            except DeviceError as error:
-                available, detail = False, str(error)
-        listed.append(ListedDevice(kind.form, kind.meaning, available, detail))
-    return listed
 
 
 def doctor(line: str) -> list[Step]:
@@ -87,14 +58,11 @@ def doctor(line: str) -> list[Step]:
 
 
 def _checks(device: Device, resources: ExitStack) -> Iterator[Check]:
-    """The steps for a device. A step sees what the ones before it left, so they come one at a time."""
+    """The steps for a device: its own, then those of every session. A step sees what the ones before it left, so they come one
+    at a time.
+    """
     yield "TVM", _tvm_versions
-    if isinstance(device, EmulatedDevice):
-        yield "emulator", find_emulator
-        yield "bundle", _bundle
-    if isinstance(device, RemoteDevice):
-        yield "key", lambda: f"{len(device.key)} bytes"
-        yield "agent answers", lambda: _greet(device)
+    yield from device.steps()
     sessions: list[Session] = []
 
     def open_session() -> str:
@@ -103,46 +71,48 @@ def _checks(device: Device, resources: ExitStack) -> Iterator[Check]:
         return f"opened in {time.perf_counter() - started:.2f} s"
 
     yield "session", open_session
-    session = sessions[0]
-    yield "device", lambda: _describe(session)
-    if not isinstance(device, HostDevice):
+    session, told = sessions[0], _Told()
+    yield "device", lambda: _describe(told.ask(session))
+    information = told.information
+    assert information is not None
+    if information.agent_version is not None:
+        yield "agent version", lambda: str(information.agent_version)
+    yield "target", lambda: _target(information)
+    if information.agent_version is not None:
         yield "ping", lambda: _ping(session)
     folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="tapdot-doctor-")))
-    yield "echo kernel", lambda: _echo(session, folder)
-    if isinstance(device, EmulatedDevice):
-        yield "instruction counter", lambda: _count(device, folder)
+    yield "echo kernel", lambda: _echo(session, information.architecture, folder)
+    if information.emulated:
+        yield "instruction counter", lambda: _count(information, folder)
+    else:
+        yield "clock", lambda: _clock(session, folder)
+
+
+class _Told:
+    """What the device said of itself, once it was asked."""
+
+    information: DeviceInformation | None = None
+
+    def ask(self, session: Session) -> DeviceInformation:
+        self.information = session.information()
+        return self.information
 
 
 def _tvm_versions() -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("apache-tvm", "apache-tvm-ffi"))
 
 
-def _bundle() -> str:
-    bundle = build_bundle("aarch64")
-    if damaged := bundle.damaged_files():
-        raise DeviceError(
-            f"{', '.join(damaged)} in {bundle.directory} differ from what was built. Delete that folder and try again."
-        )
-    return str(bundle.directory)
-
-
-def _greet(device: RemoteDevice) -> str:
-    greet(device.host, device.port, device.key, device.line)
-    return f"{device.host}:{device.port} accepts the key"
-
-
-def _describe(session: Session) -> str:
-    information = session.information()
-    if information.agent_version not in (None, AGENT_VERSION):
-        raise DeviceError(
-            f"The agent of {session.line} has version {information.agent_version}, this tapdot speaks to {AGENT_VERSION}. "
-            f"Copy the bundle of this version there and start it."
-        )
+def _describe(information: DeviceInformation) -> str:
     return (
-        f"{information.cpu} ({information.architecture}), {information.cores} cores, "
-        f"{information.free_memory_mebibytes:.0f} of {information.memory_mebibytes:.0f} MiB free, "
+        f"{information.title}; {information.free_memory_mebibytes:.0f} of {information.memory_mebibytes:.0f} MiB free, "
         f"{information.free_disk_mebibytes:.0f} MiB of disk free"
     )
+
+
+def _target(information: DeviceInformation) -> str:
+    name = target_for(information)
+    features = ", ".join(find_target(name).features) or "no vector instructions"
+    return f"{name}, whose code uses {features}"
 
 
 def _ping(session: Session) -> str:
@@ -154,12 +124,31 @@ def _ping(session: Session) -> str:
     return f"{1000 * min(durations):.2f} ms there and back"
 
 
-def _echo(session: Session, folder: Path) -> str:
-    run_echo(session, echo_library(session.information().architecture, folder / "echo.so"))
+def _echo(session: Session, architecture: str, folder: Path) -> str:
+    run_echo(session, echo_library(architecture, folder / "echo.so"))
     return f"compiled, loaded, doubled {ELEMENTS} numbers"
 
 
-def _count(device: EmulatedDevice, folder: Path) -> str:
+def _count(information: DeviceInformation, folder: Path) -> str:
     values = np.ones(ELEMENTS, np.float32)
     arguments = [Argument.read(values), Argument.write(values.shape, values.dtype)]
-    return f"{count_call(folder / 'echo.so', SYMBOL, arguments, device.cpu).per_run} instructions for the echo kernel"
+    cpu = information.cpu if information.cpu in ARM_PARTS.values() else "max"
+    return f"{count_call(folder / 'echo.so', SYMBOL, arguments, cpu).per_run} instructions for the echo kernel"
+
+
+def _clock(session: Session, folder: Path) -> str:
+    module = session.load_library(folder / "echo.so")
+    arguments = [session.tensor(np.ones(ELEMENTS, np.float32)), session.empty((ELEMENTS,), np.float32)]
+    once = min(session.time(module, SYMBOL, arguments, number=100, repeat=3))
+    number = max(1, round(CLOCK_STRETCH / max(once, 1e-9)))
+    return describe_clock(session.time(module, SYMBOL, arguments, number, CLOCK_REPEATS))
+
+
+def describe_clock(times: list[float]) -> str:
+    """How steady a clock is, by times of the same work: half the distance of their quartiles, as a share of the median."""
+    first, _, third = statistics.quantiles(times, n=4)
+    spread = (third - first) / 2 / statistics.median(times)
+    advice = ""
+    if spread >= UNSTEADY:
+        advice = "; small differences will drown in it, so end what else runs there, let it cool, keep it on its charger"
+    return f"{'steady' if spread < UNSTEADY else 'unsteady'}, spread {spread:.1%} over {len(times)} timings{advice}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -47,8 +46,8 @@ class MeasuredCosts:
 class LayerTimes:
     """Times every kernel of the dense and of the sparse form of a graph on a device; what was timed before is not again.
 
-    Times are kept in the cache by the device's line, its processor, the number of threads, and the kernels' symbols, which say
-    what is computed by which code for which target. Raises DeviceError where the device fails.
+    Times are kept in the cache by the device's fingerprint, the number of threads, and the kernels' symbols, which say what is
+    computed by which code for which target: two phones of one model share them. Raises DeviceError where the device fails.
     """
 
     def __init__(self, device: Device, runs: int = RUNS, threads: int = 1) -> None:
@@ -81,6 +80,11 @@ class LayerTimes:
         if any(call.symbol not in known for call in calls):
             package = Package.create(lowered, target, name=graph.name, recipe="")
             measurement = self.device.measure(package, threads=self.threads, runs=self.runs, per_layer=True)
+            if measurement.information.emulated:
+                raise TapdotError(
+                    f"The device {self.device.line} is emulated, and its clock says nothing of layers; use "
+                    "compress_weights.choice=auto, which estimates."
+                )
             by_node = {kernel.node: kernel.seconds for kernel in measurement.kernels}
             for call in calls:
                 known[call.symbol] = by_node[call.node]
@@ -90,11 +94,10 @@ class LayerTimes:
 
     @cached_property
     def _folder(self) -> Path:
-        """Where times of this device are kept: a device elsewhere, or with another processor, has a folder of its own."""
+        """Where times of devices of this kind are kept."""
         with self.device.open() as session:
-            processor = session.information().cpu
-        key = json.dumps([self.device.line, processor, self.threads])
-        return cache_directory() / "times" / hashlib.sha256(key.encode()).hexdigest()[:16]
+            fingerprint = session.information().fingerprint
+        return cache_directory() / "times" / f"{fingerprint}-{self.threads}"
 
     def _place(self, symbol: str) -> Path:
         return self._folder / f"{symbol}.json"

@@ -11,7 +11,8 @@ import numpy as np
 from tapdot.compiler.errors import DeviceError, InputError
 from tapdot.compiler.package import Package
 from tapdot.compiler.program import ENTRY, KernelCall
-from tapdot.runtime.devices.base import Session
+from tapdot.runtime.devices.base import DeviceInformation, Session
+from tapdot.runtime.devices.targets import missing_features, target_for
 
 DIRTY = 0xA5
 NOT_NUMBERS = 0xFF
@@ -101,15 +102,19 @@ def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.
 
 
 def _check_fits(session: Session, package: Package) -> None:
-    """Refuses a package made for another kind of processor, before the loader does so in its own words."""
-    information = session.information()
-    if information.architecture != package.target.architecture:
+    """Refuses a package made for another kind of processor, before the loader does so in its own words or its code crashes."""
+    information, target = session.information(), package.target
+    if information.architecture != target.architecture:
         raise DeviceError(
-            f"The package is for {package.target.architecture} (target {package.target.name}), and the device {session.line} is "
-            f"{information.architecture}. Run it on another --device, or compile the model for this one with --target "
-            f"{_suggest(information.architecture)}."
+            f"The package is for {target.architecture} (target {target.name}), and the device {session.line} is "
+            f"{information.architecture}. {_advice(information)}"
+        )
+    if missing := missing_features(target, information):
+        raise DeviceError(
+            f"The package is for {target.name}, whose code needs {', '.join(missing)}, and the device {session.line} "
+            f"({information.cpu}) has no such instructions. {_advice(information)}"
         )
 
 
-def _suggest(architecture: str) -> str:
-    return {"x86_64": "host", "aarch64": "cortex-a76"}.get(architecture, "host")
+def _advice(information: DeviceInformation) -> str:
+    return f"Run it on another --device, or compile the model for this one with --target {target_for(information)}."

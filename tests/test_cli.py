@@ -97,7 +97,8 @@ def test_measure(tapdot: Tapdot, folder: Path) -> None:
     outcome = tapdot("measure", folder / "small.tapdot", "--runs", "3", "--per-layer")
     assert outcome.status == 0
     assert "ms median of 3 runs" in outcome.out
-    assert "conv" in outcome.out.splitlines()[2]
+    lines = [line for line in outcome.out.splitlines() if not line.startswith("Warning: ")]  # of a busy machine
+    assert "conv" in lines[2]
     document = tapdot("measure", folder / "small.tapdot", "--runs", "3", "--per-layer", "--json").json()
     assert document["median_seconds"] > 0
     assert len(document["kernels"]) > 1
@@ -107,7 +108,7 @@ def test_bench_verifies_and_measures(tapdot: Tapdot, folder: Path) -> None:
     arguments = ("bench", folder / "small.onnx", "--target", "host:generic", "--runs", "3")
     outcome = tapdot(*arguments)
     assert outcome.status == 0
-    assert [line.split()[0] for line in outcome.out.splitlines()] == ["verified", "small"]
+    assert [line.split()[0] for line in outcome.out.splitlines()][:2] == ["verified", "small"]
     assert set(tapdot(*arguments, "--json").json()) == {"verification", "measurement"}
 
 

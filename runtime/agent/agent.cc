@@ -22,6 +22,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +39,11 @@ namespace {
 // Connections that have not shown the key yet may take this many processes more, so that a few silent strangers cannot
 // keep a client with the key waiting.
 constexpr int kSpareConnections = 16;
+
+// A session whose client has gone may finish what it is doing for so long. A kernel that hangs would keep its core otherwise.
+constexpr std::chrono::seconds kFarewell{2};
+
+using Clock = std::chrono::steady_clock;
 
 volatile sig_atomic_t stop_asked = 0;
 
@@ -183,10 +189,20 @@ class Agent {
 
     while (!stop_asked) {
       Reap();
+      EndAbandoned();
       // With every process slot taken, new connections wait in the system's backlog.
-      pollfd waiting[2] = {{FreeSlot() >= 0 ? listener_ : -1, POLLIN, 0},
-                           {options_.exit_with_stdin ? STDIN_FILENO : -1, POLLIN, 0}};
-      if (ppoll(waiting, 2, nullptr, &while_waiting) < 0) continue;
+      std::vector<pollfd> waiting = {{FreeSlot() >= 0 ? listener_ : -1, POLLIN, 0},
+                                     {options_.exit_with_stdin ? STDIN_FILENO : -1, POLLIN, 0}};
+      bool abandoned = false;
+      for (const Child& child : children_) {
+        const bool has_client = child.process > 0 && child.abandoned == Clock::time_point{};
+        abandoned |= child.process > 0 && !has_client;
+        waiting.push_back({has_client ? child.connection : -1, POLLRDHUP, 0});
+      }
+      const timespec soon{0, 200'000'000};
+      if (ppoll(waiting.data(), waiting.size(), abandoned ? &soon : nullptr, &while_waiting) < 0) continue;
+      for (size_t slot = 0; slot < children_.size(); ++slot)
+        if (waiting[slot + 2].revents != 0) children_[slot].abandoned = Clock::now();
       if (waiting[1].revents != 0) {
         char ignored[64];
         if (read(STDIN_FILENO, ignored, sizeof ignored) <= 0) return;
@@ -199,6 +215,8 @@ class Agent {
   struct Child {
     pid_t process = 0;
     std::string folder;
+    int connection = -1;  // never read or written here, only watched
+    Clock::time_point abandoned{};  // when its client left
   };
 
   int FreeSlot() const {
@@ -219,9 +237,16 @@ class Agent {
                        strsignal(WTERMSIG(status)));
         RemoveTree(child.folder);
         serving_[slot] = 0;
+        close(child.connection);
         child = Child{};
       }
     }
+  }
+
+  void EndAbandoned() {
+    for (const Child& child : children_)
+      if (child.process > 0 && child.abandoned != Clock::time_point{} && Clock::now() > child.abandoned + kFarewell)
+        kill(child.process, SIGKILL);
   }
 
   void AcceptOne(const sigset_t& child_signals) {
@@ -238,15 +263,17 @@ class Agent {
     if (process == 0) {
       sigprocmask(SIG_SETMASK, &child_signals, nullptr);
       close(listener_);
+      for (const Child& other : children_)
+        if (other.process > 0) close(other.connection);  // no session holds another's line
       _exit(RunChild(connection, slot, folder, parent));
     }
     if (process < 0) {
       std::fprintf(stderr, "tapdot-agent: cannot start a session: %s\n", std::strerror(errno));
       if (!folder.empty()) RemoveTree(folder);
+      close(connection);
     } else {
-      children_[static_cast<size_t>(slot)] = {process, std::move(folder)};
+      children_[static_cast<size_t>(slot)] = {process, std::move(folder), connection};
     }
-    close(connection);
   }
 
   // Several may ask at the same moment and all see too many; then all are refused and may ask again.

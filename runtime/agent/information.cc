@@ -85,17 +85,41 @@ unsigned long MainId() {
   asm("mrs %0, midr_el1" : "=r"(id));
   return id;
 }
+// Of any core, by its folder under /sys: on a phone they differ, and the register is that of the core one happens to run on.
+unsigned long MainIdOf(const std::string& core) {
+  std::ifstream file(core + "/regs/identification/midr_el1");
+  unsigned long id = 0;
+  return file >> std::hex >> id ? id : MainId();
+}
+std::string ProcessorName() { return {}; }
 #else
-std::vector<std::string> Features() {
+// What follows the colon of the first line of /proc/cpuinfo that begins with `field`.
+std::string ProcessorField(const std::string& field) {
   std::ifstream file("/proc/cpuinfo");
   std::string line;
-  while (std::getline(file, line) && line.rfind("flags", 0) != 0) {
+  while (std::getline(file, line) && line.rfind(field, 0) != 0) {
   }
-  std::istringstream words(line.substr(std::min(line.size(), line.find(':') + 1)));
+  const size_t begin = line.find_first_not_of(" \t", std::min(line.size(), line.find(':') + 1));
+  return begin == std::string::npos ? std::string() : line.substr(begin);
+}
+std::vector<std::string> Features() {
+  std::istringstream words(ProcessorField("flags"));
   return {std::istream_iterator<std::string>(words), {}};
 }
 unsigned long MainId() { return 0; }
+unsigned long MainIdOf(const std::string&) { return 0; }
+std::string ProcessorName() { return ProcessorField("model name"); }
 #endif
+
+// Make and model of the machine, where the system tells them in a file; Android tells them elsewhere (--machine).
+std::string MachineName() {
+  for (const char* path : {"/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name"}) {
+    std::ifstream file(path);
+    std::string name;
+    if (std::getline(file, name) && !name.empty()) return name.substr(0, name.find('\0'));
+  }
+  return {};
+}
 
 double MebibytesFrom(const char* field) {
   std::ifstream file("/proc/meminfo");
@@ -106,6 +130,13 @@ double MebibytesFrom(const char* field) {
     file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
   }
   return 0;
+}
+
+// The number in a file, scaled; 0 where there is none.
+double Reading(const std::string& path, double scale) {
+  std::ifstream file(path);
+  double value;
+  return file >> value ? value * scale : 0;
 }
 
 // Readings of numbered files under /sys, scaled; the list ends where the numbering does, unreadable ones are left out.
@@ -121,10 +152,19 @@ std::vector<double> Readings(const std::string& before, const std::string& after
 
 }  // namespace
 
-int AvailableCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  return sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+std::vector<int> AvailableCores() {
+  // Read once: pinning a thread narrows its affinity, and the session's own children inherit it.
+  static const std::vector<int> numbers = [] {
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    std::vector<int> found;
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0)
+      for (int core = 0; core < CPU_SETSIZE; ++core)
+        if (CPU_ISSET(core, &cores)) found.push_back(core);
+    if (found.empty()) found.push_back(0);
+    return found;
+  }();
+  return numbers;
 }
 
 std::string DescribeDevice(const Options& options) {
@@ -141,9 +181,12 @@ std::string DescribeDevice(const Options& options) {
 #endif
   json.Text("system", std::string(system.sysname) + " " + system.release);
   json.Flag("emulated", options.emulated);
+  json.Text("machine", options.emulated || !options.machine.empty() ? options.machine : MachineName());
+  json.Text("processor", ProcessorName());
   json.Number("main_id", static_cast<double>(MainId()));
   json.Texts("features", Features());
-  json.Number("cores", AvailableCores());
+  const std::vector<int> usable = AvailableCores();
+  json.Number("cores", static_cast<double>(usable.size()));
   json.Number("memory_mebibytes", MebibytesFrom("MemTotal"));
   json.Number("free_memory_mebibytes", MebibytesFrom("MemAvailable"));
   json.Number("free_disk_mebibytes", static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize) / 1048576);
@@ -153,6 +196,21 @@ std::string DescribeDevice(const Options& options) {
                Readings("/sys/devices/system/cpu/cpu", "/cpufreq/scaling_cur_freq", 1e-3, cores));
   json.Numbers("temperatures_celsius",
                Readings("/sys/class/thermal/thermal_zone", "/temp", 1e-3, options.emulated ? 0 : 32));
+  std::vector<double> numbers, main_ids, capacities, highest, now;
+  for (int core : usable) {
+    if (options.emulated) break;
+    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(core);
+    numbers.push_back(core);
+    main_ids.push_back(static_cast<double>(MainIdOf(folder)));
+    capacities.push_back(Reading(folder + "/cpu_capacity", 1));
+    highest.push_back(Reading(folder + "/cpufreq/cpuinfo_max_freq", 1e-3));
+    now.push_back(Reading(folder + "/cpufreq/scaling_cur_freq", 1e-3));
+  }
+  json.Numbers("core_numbers", numbers);
+  json.Numbers("core_main_ids", main_ids);
+  json.Numbers("core_capacities", capacities);
+  json.Numbers("core_maximum_megahertz", highest);
+  json.Numbers("core_megahertz", now);
   return json.Finish();
 }
 

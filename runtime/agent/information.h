@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "options.h"
 
@@ -9,7 +10,7 @@ namespace tapdot {
 
 std::string DescribeDevice(const Options& options);
 
-// Ids of the cores this process may run on.
-int AvailableCores();
+// Numbers of the cores this process may run on, as they were at the first call.
+std::vector<int> AvailableCores();
 
 }  // namespace tapdot

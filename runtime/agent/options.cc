@@ -13,7 +13,8 @@ namespace {
 const char kUsage[] =
     "usage: tapdot-agent [--port 9190] [--address 127.0.0.1] [--directory DIR] [--key-file FILE]\n"
     "                    [--cache DIR] [--cache-limit MIB] [--file-limit MIB] [--memory-limit MIB]\n"
-    "                    [--session-seconds S] [--handshake-seconds S] [--sessions N] [--exit-with-stdin] [--emulated]\n"
+    "                    [--session-seconds S] [--handshake-seconds S] [--sessions N] [--exit-with-stdin]\n"
+    "                    [--machine TEXT] [--emulated]\n"
     "The key comes from FILE or from TAPDOT_KEY. A session runs code and is not encrypted: stay on loopback and\n"
     "reach the agent through adb forward or an ssh tunnel.\n";
 
@@ -62,6 +63,7 @@ Options ParseOptions(int count, char** arguments) {
       {"--session-seconds",
        [&](auto& flag, auto& value) { options.session_seconds = static_cast<unsigned>(Number(flag, value, 1, most)); }},
       {"--handshake-seconds", [&](auto& flag, auto& value) { options.handshake_seconds = Number(flag, value, 0.05, 60); }},
+      {"--machine", [&](auto&, auto& value) { options.machine = value; }},
       {"--sessions", [&](auto& flag, auto& value) { options.sessions = static_cast<int>(Number(flag, value, 1, 64)); }},
   };
   const std::map<std::string, bool*> switches = {{"--exit-with-stdin", &options.exit_with_stdin},

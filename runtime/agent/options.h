@@ -6,7 +6,7 @@
 
 namespace tapdot {
 
-inline constexpr const char* kAgentVersion = "1";
+inline constexpr const char* kAgentVersion = "2";
 inline constexpr int kMaximumKeyBytes = 256;
 
 struct Options {
@@ -22,6 +22,7 @@ struct Options {
   double handshake_seconds = 5;
   int sessions = 4;                  // at the same time
   bool exit_with_stdin = false;      // ends when its standard input does: whoever started it is gone
+  std::string machine;               // make and model, told by whoever starts it where no file says them; only reported back
   bool emulated = false;             // told by whoever runs it under an emulator; only reported back
 };
 

@@ -3,10 +3,15 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <sched.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/extra/module.h>
@@ -50,20 +55,34 @@ void StoreFile(const std::string& path, const char* data, size_t size, bool appe
   WriteAll(file.get(), data, size, "the file on the device");
 }
 
-// Gives TVM's thread pool `threads` of the cores this process may use, one core a thread.
-int64_t SetThreads(int64_t threads) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) Fail("cannot read which cores may be used");
-  static const ffi::Array<ffi::String> cores = [&] {
-    // Read once: the pool narrows this thread's own affinity.
-    ffi::Array<ffi::String> ids;
-    for (int core = 0; core < CPU_SETSIZE; ++core)
-      if (CPU_ISSET(core, &allowed)) ids.push_back(std::to_string(core));
-    return ids;
-  }();
+// "4,5" as numbers of cores; only those this process may use.
+std::vector<int> ParseCores(const std::string& text) {
+  const std::vector<int> usable = AvailableCores();
+  std::vector<int> cores;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    cores.push_back(std::atoi(word.c_str()));
+    if (std::find(usable.begin(), usable.end(), cores.back()) == usable.end())
+      throw std::runtime_error("core " + word + " is none that a session may use");
+  }
+  return cores;
+}
+
+// Gives TVM's thread pool `threads` of the cores this process may use: any, or each its own of `pinned`, this thread the first.
+int64_t SetThreads(int64_t threads, const std::vector<int>& pinned) {
+  const std::vector<int> usable = AvailableCores();
+  const std::vector<int>& chosen = pinned.empty() ? usable : pinned;
+  // The pool leaves this thread free on all cores of the list, and all its threads where they outnumber the list.
+  ffi::Array<ffi::String> listed;
+  for (size_t i = 0; i < std::max<size_t>(usable.size(), static_cast<size_t>(sysconf(_SC_NPROCESSORS_CONF))); ++i)
+    listed.push_back(std::to_string(chosen[i % chosen.size()]));
   constexpr int64_t kOneCorePerThread = -2;  // tvm::runtime::threading::ThreadGroup::AffinityMode
-  CallGlobal("runtime.config_threadpool", kOneCorePerThread, threads, cores);
+  CallGlobal("runtime.config_threadpool", kOneCorePerThread, threads, listed);
+  cpu_set_t own;
+  CPU_ZERO(&own);
+  for (int core : chosen)
+    if (pinned.empty() || core == pinned.front()) CPU_SET(core, &own);
+  if (sched_setaffinity(0, sizeof own, &own) != 0) Fail("cannot choose the core of this thread");
   return CallGlobal("runtime.NumThreads").cast<int64_t>();
 }
 
@@ -81,7 +100,10 @@ void DefineFunctions(const std::string& directory, const Options& options) {
 
   // What tapdot's own client calls besides.
   DefineGlobal("tapdot.agent.information", [options] { return ffi::String(DescribeDevice(options)); });
-  DefineGlobal("tapdot.agent.set_threads", [](int64_t threads) { return SetThreads(threads); });
+  DefineGlobal("tapdot.agent.set_threads", [](int64_t threads) { return SetThreads(threads, {}); });
+  DefineGlobal("tapdot.agent.pin_threads", [](int64_t threads, ffi::String cores) {
+    return SetThreads(threads, ParseCores(std::string(cores)));
+  });
   DefineGlobal("tapdot.agent.append", [path](ffi::String name, ffi::Bytes data) {
     StoreFile(path(name), data.data(), data.size(), true);
   });

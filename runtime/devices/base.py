@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.layout import READ_SLACK
 from tapdot.kernels.tvm_adapter import tvm
 
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
+    from tapdot.runtime.compare import Comparison
     from tapdot.runtime.measure import Measurement
     from tapdot.runtime.verify import Verification
 
@@ -27,11 +31,27 @@ Module = Any
 
 
 @dataclass(frozen=True)
+class Core:
+    """One core that a session may use: its number in the system, Linux's relative capacity (1024 is the fastest kind of the
+    device) and the highest clock in MHz; None where the device does not tell.
+    """
+
+    number: int
+    capacity: float | None = None
+    maximum_megahertz: float | None = None
+    megahertz: float | None = None
+    """Its clock at the moment it was asked."""
+    name: str = ""
+    """The kind of core, as compilers call it."""
+
+
+@dataclass(frozen=True)
 class DeviceInformation:
     """What a device says of itself.
 
     Sizes are in MiB, frequencies in MHz (one per core), temperatures in degrees Celsius (one per sensor); lists are empty where
-    the device does not tell. ``features`` are names as compilers use them on ARM, as ``/proc/cpuinfo`` does on x86.
+    the device does not tell. ``features`` are names as compilers use them. ``cpu`` names the fastest kind of core. ``machine`` is
+    the make and model of the whole; empty where nobody tells.
     """
 
     architecture: str
@@ -46,6 +66,48 @@ class DeviceInformation:
     agent_version: str | None = None
     frequencies_megahertz: tuple[float, ...] = ()
     temperatures_celsius: tuple[float, ...] = ()
+    usable_cores: tuple[Core, ...] = ()
+    machine: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of what decides how fast code runs on a device of this kind.
+
+        Two phones of one model share it. What changes from minute to minute (free memory, frequencies, temperatures) and what
+        changes with every update (the system's release, the agent) is no part of it.
+        """
+        facts = [
+            self.architecture,
+            self.cpu,
+            sorted(self.features),
+            self.cores,
+            sorted((core.name, core.maximum_megahertz or 0.0) for core in self.usable_cores),
+            self.machine,
+            self.emulated,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+    @property
+    def title(self) -> str:
+        """The same in words, such as "cortex-a76 (aarch64), 8 cores, Google Pixel 6"."""
+        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        return ", ".join(
+            [f"{self.cpu} ({self.architecture})", cores, *filter(None, [self.machine]), *(["emulated"] if self.emulated else [])]
+        )
+
+
+@dataclass(frozen=True)
+class AgentAddress:
+    """Where an agent of a device listens, and its key. ``lost`` says in a sentence what became of the device, None if nothing."""
+
+    host: str
+    port: int
+    key: str
+    lost: Callable[[], str | None] = lambda: None
+
+
+Check = tuple[str, Callable[[], str]]
+"""A step of setting a device up: its name, and what finds out whether it holds, says what it found, or raises a TapdotError."""
 
 
 class Session(AbstractContextManager["Session"]):
@@ -76,8 +138,11 @@ class Session(AbstractContextManager["Session"]):
         """What the device says of itself, asked afresh at each call."""
 
     @abstractmethod
-    def set_threads(self, threads: int) -> None:
-        """Lets kernels use this many threads, each on a core of its own. Raises DeviceError when there are fewer cores."""
+    def set_threads(self, threads: int, cores: Sequence[int] = ()) -> None:
+        """Lets kernels use this many threads on any cores, or each on one of the cores of these numbers, in their order.
+
+        The calling thread is the first. Raises DeviceError when there are fewer cores, or none of such a number.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -128,12 +193,43 @@ class Session(AbstractContextManager["Session"]):
         self.close()
 
 
+def fastest_name(cores: Sequence[Core]) -> str:
+    """The kind of the fastest core, by capacity, then by highest clock; empty where there are none."""
+    return max(cores, key=lambda core: (core.capacity or 0.0, core.maximum_megahertz or 0.0)).name if cores else ""
+
+
+def check_cores(line: str, cores: Sequence[int], threads: int, usable: Sequence[Core]) -> None:
+    """Raises DeviceError for cores that a session may not use, or that are too few for its threads."""
+    numbers = [core.number for core in usable]
+    if cores and not numbers:
+        raise DeviceError(f"{line} does not tell which cores it has, so none can be chosen; leave them out.")
+    if missing := [core for core in cores if core not in numbers]:
+        raise DeviceError(
+            f"{line} was asked for core {', '.join(map(str, missing))}, and a session there may use "
+            f"{', '.join(map(str, numbers))}."
+        )
+    if cores and len(set(cores)) < threads:
+        count = len(set(cores))
+        raise DeviceError(
+            f"{line} was asked for {threads} threads on {count} core{'s' * (count > 1)}; give as many cores as threads."
+        )
+
+
 class Device(ABC):
     """A device named by a line. Creating one touches nothing; ``open`` does."""
 
     line: str
     emulated: bool = False
     """Whether its clock says nothing of a real device: instructions are counted instead, never called a latency."""
+    in_process: bool = False
+    """Whether kernels run in the calling process, on this machine's cores: a crash of theirs is one of the caller, and what
+    else works here disturbs measurements.
+    """
+
+    @property
+    def parallel(self) -> int:
+        """How many sessions may measure at once: the devices behind the line that are free."""
+        return 1
 
     @abstractmethod
     def open(self, time_limit: float = 600.0) -> Session:
@@ -145,6 +241,18 @@ class Device(ABC):
     @abstractmethod
     def default_target(self) -> str:
         """Name of the target that code for this device is generated for when the user names none."""
+
+    @contextmanager
+    def agent(self, sessions: int = 4) -> Iterator[AgentAddress]:
+        """An agent of the device for as long as the ``with`` lasts. It serves any number of sessions, so many of them at once;
+        one that runs already keeps to its own limit. Raises DeviceError when the device cannot be reached, or has no agent.
+        """
+        raise DeviceError(f"{self.line} has no agent of its own that could be handed on; name the device itself.")
+        yield
+
+    def steps(self) -> Iterator[Check]:
+        """The steps to a session that are special to this kind of device, in order; each may rely on those before it."""
+        yield from ()
 
     # -- what users ask of a device, each in a session of its own ---------------------------------------------------------
 
@@ -165,9 +273,32 @@ class Device(ABC):
         with self.open() as session:
             return verify(session, package, inputs)
 
-    def measure(self, package: Package, *, threads: int = 1, runs: int = 20, per_layer: bool = False) -> Measurement:
+    def measure(
+        self,
+        package: Package,
+        *,
+        threads: int = 1,
+        runs: int = 20,
+        per_layer: bool = False,
+        cores: str | Sequence[int] | None = None,
+    ) -> Measurement:
         """Latency (instructions on an emulated device) after the answer was checked; see ``runtime.measure``."""
         from tapdot.runtime.measure import measure
 
         with self.open() as session:
-            return measure(session, package, threads=threads, runs=runs, per_layer=per_layer)
+            return measure(session, package, threads=threads, runs=runs, per_layer=per_layer, cores=cores)
+
+    def compare(
+        self,
+        packages: Sequence[Package],
+        *,
+        labels: Sequence[str] | None = None,
+        threads: int = 1,
+        runs: int = 50,
+        cores: str | Sequence[int] | None = None,
+    ) -> Comparison:
+        """Latencies of several packages, taken in turns, and whether one is faster beyond noise; see ``runtime.compare``."""
+        from tapdot.runtime.compare import compare
+
+        with self.open() as session:
+            return compare(session, packages, labels=labels, threads=threads, runs=runs, cores=cores)

@@ -11,12 +11,14 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.tvm_adapter import rpc
+from tapdot.runtime.devices.sockets import keep_watch
 from tapdot.runtime.devices.watchdog import watchdog
 
 # tvm/rpc/base.py
@@ -24,17 +26,27 @@ RPC_MAGIC = 0xFF271
 RPC_CODE_DUPLICATE = RPC_MAGIC + 1
 RPC_CODE_MISMATCH = RPC_MAGIC + 2
 GREETING_SECONDS = 10.0
+OPENING_SECONDS = 60.0
+"""For the first answer of a session, for which the device loads TVM."""
 # Names of the errors TVM's client raises about its connection; what went wrong on the other side is an RPCError.
 BROKEN_CONVERSATION = ("InternalError", "RPCServerError", "RPCSessionTimeoutError")
 
 
+class BusyError(DeviceError):
+    """All sessions of an agent are taken."""
+
+
+def greeting(name: str) -> bytes:
+    """How both sides of TVM's protocol begin: ``client:KEY`` with options, or ``server:KEY``."""
+    return struct.pack("<ii", RPC_MAGIC, len(name.encode())) + name.encode()
+
+
 def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_SECONDS) -> None:
     """Shows the key to the agent and leaves again. Raises DeviceError unless the agent would have served us."""
-    greeting = f"client:{key}".encode()
     try:
         with socket.create_connection((host, port), timeout=seconds) as connection:
-            connection.sendall(struct.pack("<ii", RPC_MAGIC, len(greeting)) + greeting)
-            answer = _receive(connection, 4)
+            connection.sendall(greeting(f"client:{key}"))
+            answer = receive(connection, 4)
             # Leaving is not done before the agent has noticed: until then this greeting occupies one of its sessions.
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(4096):
@@ -53,14 +65,15 @@ def greet(host: str, port: int, key: str, line: str, seconds: float = GREETING_S
     if code == RPC_CODE_MISMATCH:
         raise DeviceError(f"{line} refused the key. Set TAPDOT_KEY to the key its agent was started with.")
     if code == RPC_CODE_DUPLICATE:
-        raise DeviceError(
+        raise BusyError(
             f"{line} is busy: all its sessions are taken. Wait for one to end, or start its agent with more --sessions."
         )
     if code != RPC_MAGIC:
         raise DeviceError(f"What listens at {host}:{port} ({line}) is not a tapdot agent or another TVM RPC server.")
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
+def receive(connection: socket.socket, size: int) -> bytes:
+    """The next ``size`` bytes; fewer where the other side ends."""
     received = b""
     while len(received) < size and (chunk := connection.recv(size - len(received))):
         received += chunk
@@ -70,22 +83,27 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 class Connection:
     """An open RPC session. All calls to the device go through the body of a ``watch``.
 
-    ``known`` skips the check of address and key, for an agent this process has just started itself.
+    ``known`` skips the check of address and key, for an agent this process has just started itself, and for a key that is good
+    for one greeting only. ``lost`` says in a sentence what became of a device that has gone; None where nobody knows.
     """
 
-    def __init__(self, host: str, port: int, key: str, line: str, known: bool = False) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        key: str,
+        line: str,
+        known: bool = False,
+        lost: Callable[[], str | None] = lambda: None,
+    ) -> None:
         if not known:
             greet(host, port, key, line)
         self.line = line
+        self._what_was_lost = lost
         self._lost = False
         self._depth = 0
-        before = _sockets()
-        try:
-            self.session = rpc.connect(host, port, key)
-        except RuntimeError as error:
-            raise DeviceError(f"{line} answered, but the session could not be opened: {_reason(error)}") from error
         # TVM keeps the socket to itself; a second descriptor of the same socket is enough to shut it down.
-        self._socket = _socket_opened_since(before, port)
+        self.session, self._socket = _connect(host, port, key, line, lost)
         self.device = self.session.cpu(0)
         self._functions: dict[str, Any] = {}
 
@@ -154,6 +172,8 @@ class Connection:
         # An error of the other side arrives as an answer; these are a broken conversation instead.
         if isinstance(error, OSError) or type(error).__name__ in BROKEN_CONVERSATION:
             self._lost = True
+            if reason := self._what_was_lost():
+                return f"{doing} ended without an answer: {reason}"
             return (
                 f"{doing} ended without an answer: {self.line} closed the connection. Its agent was stopped, or the code crashed "
                 f"there."
@@ -166,6 +186,33 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()]
     lines = [line for line in lines if line and not line.startswith(("RPCError:", "Traceback", "File "))]
     return " ".join(lines) or type(error).__name__
+
+
+_connecting = threading.Lock()
+"""Whoever connects looks at which sockets appear meanwhile, so only one may."""
+
+
+def _connect(host: str, port: int, key: str, line: str, lost: Callable[[], str | None]) -> tuple[Any, socket.socket | None]:
+    """TVM's session and its socket, which is shut under TVM's hands where the host stays silent: TVM would wait for ever."""
+    with _connecting:
+        before = _sockets()
+
+        def cut() -> None:
+            if (opened := _socket_opened_since(before, port)) is not None:
+                with opened, suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
+        try:
+            with watchdog(OPENING_SECONDS, cut) as timed_out:
+                session = rpc.connect(host, port, key)
+        except (RuntimeError, OSError) as error:
+            reason = f"it did not answer within {OPENING_SECONDS:g} s." if timed_out() else lost() or _reason(error)
+            raise DeviceError(f"The session with {line} could not be opened: {reason}") from error
+        opened = _socket_opened_since(before, port)
+        if opened is not None:
+            # Freeing what lies on the device waits for it with Python's lock in hand, where no watchdog of ours can run.
+            keep_watch(opened)
+        return session, opened
 
 
 def _sockets() -> dict[int, int]:

@@ -9,28 +9,25 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
-import secrets
-import select
 import shutil
-import subprocess
 import tempfile
-import time
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import DeviceError
-from tapdot.runtime.bundle import Bundle, build_bundle
-from tapdot.runtime.devices.base import Device, Session
+from tapdot.kernels.target import target_names
+from tapdot.runtime.bundle import build_bundle, check_bundle
+from tapdot.runtime.devices.agent_process import AgentProcess
+from tapdot.runtime.devices.base import AgentAddress, Check, Device, Session
 from tapdot.runtime.devices.connection import Connection
 from tapdot.runtime.devices.remote import RemoteSession, chunks
+from tapdot.runtime.devices.targets import target_for
 
 EMULATOR = "qemu-aarch64"
 DEFAULT_CPU = "cortex-a76"
 CPU_OPTIONS = {"max": "max,sme=off"}
-START_SECONDS = 60.0
 
 
 def find_emulator() -> str:
@@ -45,76 +42,6 @@ def emulator_command(cpu: str = DEFAULT_CPU) -> list[str]:
     return [find_emulator(), "-cpu", CPU_OPTIONS.get(cpu, cpu)]
 
 
-class AgentProcess:
-    """An agent started by us: on loopback, at a port of the system's choice, with a random key.
-
-    It ends when ``stop`` is called, and also when this process ends in any way whatever: it holds the other end of a pipe.
-    """
-
-    def __init__(self, bundle: Bundle, emulator: list[str], cache: Path, options: tuple[str, ...] = ()) -> None:
-        self.key = secrets.token_hex(16)
-        self.cache = cache
-        self.directory = Path(tempfile.mkdtemp(prefix="tapdot-agent-"))
-        cache.mkdir(parents=True, exist_ok=True)
-        command = [*emulator, *bundle.command("tapdot-agent"), "--port", "0", "--exit-with-stdin", *options]
-        with open(self.directory / "errors", "wb") as errors:
-            self._process = subprocess.Popen(
-                [*command, "--directory", str(self.directory), "--cache", str(cache)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=os.environ | {"TAPDOT_KEY": self.key},
-                start_new_session=True,  # Ctrl-C at the terminal is ours to handle
-            )
-        try:
-            self.port = self._read_port()
-        except BaseException:
-            self.stop()
-            raise
-
-    @property
-    def process_id(self) -> int:
-        """Of the agent's parent process."""
-        return self._process.pid
-
-    def _read_port(self) -> int:
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + START_SECONDS
-        said = b""
-        while not said.endswith(b"\n"):
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-            chunk = os.read(self._process.stdout.fileno(), 4096) if ready else b""
-            if not chunk:
-                break
-            said += chunk
-        if found := re.fullmatch(rb"listening on \S+:(\d+)\n", said):
-            return int(found[1])
-        raise DeviceError(f"The agent did not start: {self.complaint() or 'it said nothing'}.")
-
-    def complaint(self) -> str:
-        """The last line the agent wrote to its error output; empty if none."""
-        lines = (self.directory / "errors").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
-
-    def wait(self, seconds: float) -> int:
-        """Exit status of the agent's parent process, which must end within ``seconds``."""
-        return self._process.wait(timeout=seconds)
-
-    def stop(self) -> None:
-        """Ends the agent and every session of it. May be called twice."""
-        process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-
 class EmulatedDevice(Device):
     """An emulated phone, started for each session and gone after it. Weights sent to it are kept for the next."""
 
@@ -125,16 +52,35 @@ class EmulatedDevice(Device):
         self.line = "emulated" if cpu == DEFAULT_CPU else f"emulated:{cpu}"
 
     def open(self, time_limit: float = 600.0) -> Session:
-        emulator = emulator_command(self.cpu)
-        agent = AgentProcess(build_bundle("aarch64"), emulator, cache_directory() / "emulated-weights", ("--emulated",))
+        agent = self._start()
         try:
             return SpawnedSession(agent, self.line, time_limit)
         except BaseException:
             agent.stop()
             raise
 
+    @contextmanager
+    def agent(self, sessions: int = 4) -> Iterator[AgentAddress]:
+        agent = self._start("--sessions", str(sessions))
+        try:
+            yield AgentAddress("127.0.0.1", agent.port, agent.key, agent.ended)
+        finally:
+            agent.stop()
+
+    def steps(self) -> Iterator[Check]:
+        yield "emulator", find_emulator
+        yield "bundle", lambda: check_bundle("aarch64")
+
+    def _start(self, *options: str) -> AgentProcess:
+        emulator = emulator_command(self.cpu)
+        return AgentProcess(build_bundle("aarch64"), emulator, cache_directory() / "emulated-weights", ("--emulated", *options))
+
     def default_target(self) -> str:
-        return DEFAULT_CPU
+        """The CPU's own entry where there is one; else by what it says of itself, for which the phone is started."""
+        if self.cpu in target_names():
+            return self.cpu
+        with self.open() as session:
+            return target_for(session.information())
 
 
 class SpawnedSession(RemoteSession):

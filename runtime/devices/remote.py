@@ -5,44 +5,33 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tapdot.compiler.errors import DeviceError
-from tapdot.runtime.devices.base import Device, DeviceInformation, Module, Session, Tensor
-from tapdot.runtime.devices.connection import Connection
+from tapdot.runtime.devices.base import (
+    AgentAddress,
+    Check,
+    Core,
+    Device,
+    DeviceInformation,
+    Module,
+    Session,
+    Tensor,
+    check_cores,
+    fastest_name,
+)
+from tapdot.runtime.devices.connection import Connection, greet
+from tapdot.runtime.devices.cores import compiler_features, core_name
+from tapdot.runtime.devices.targets import target_for
 
 CHUNK_BYTES = 2**22
 # What the agent of this version calls itself (kAgentVersion in agent/options.h).
-AGENT_VERSION = "1"
-# Part numbers of ARM's own cores in MIDR_EL1 (implementer 0x41), from their technical reference manuals.
-ARM_PARTS = {
-    0xD03: "cortex-a53",
-    0xD04: "cortex-a35",
-    0xD05: "cortex-a55",
-    0xD07: "cortex-a57",
-    0xD08: "cortex-a72",
-    0xD09: "cortex-a73",
-    0xD0A: "cortex-a75",
-    0xD0B: "cortex-a76",
-    0xD0C: "neoverse-n1",
-    0xD0D: "cortex-a77",
-    0xD40: "neoverse-v1",
-    0xD41: "cortex-a78",
-    0xD44: "cortex-x1",
-    0xD46: "cortex-a510",
-    0xD47: "cortex-a710",
-    0xD48: "cortex-x2",
-    0xD49: "neoverse-n2",
-    0xD4D: "cortex-a715",
-    0xD4E: "cortex-x3",
-    0xD4F: "neoverse-v2",
-    0xD80: "cortex-a520",
-    0xD81: "cortex-a720",
-    0xD82: "cortex-x4",
-}
+AGENT_VERSION = "2"
+# What it tells of each core a session may use, a list each; 0 where the system does not say.
+CORE_FIELDS = ("core_numbers", "core_main_ids", "core_capacities", "core_maximum_megahertz", "core_megahertz")
 
 
 def key_from_environment() -> str | None:
@@ -74,13 +63,23 @@ class RemoteDevice(Device):
     def open(self, time_limit: float = 600.0) -> Session:
         return RemoteSession(Connection(self.host, self.port, self.key, self.line), time_limit)
 
+    @contextmanager
+    def agent(self, sessions: int = 4) -> Iterator[AgentAddress]:
+        greet(self.host, self.port, self.key, self.line)
+        yield AgentAddress(self.host, self.port, self.key)
+
+    def steps(self) -> Iterator[Check]:
+        def answers() -> str:
+            greet(self.host, self.port, self.key, self.line)
+            return f"{self.host}:{self.port} accepts the key"
+
+        yield "key", lambda: f"{len(self.key)} bytes"
+        yield "agent answers", answers
+
     def default_target(self) -> str:
-        """The target of the core the agent reports; ``cortex-a76`` for one unknown here. Asks the device."""
+        """The target that fits what the agent reports. Asks the device."""
         with self.open() as session:
-            information = session.information()
-        if information.architecture == "x86_64":
-            return "host"
-        return information.cpu if information.cpu in ARM_PARTS.values() else "cortex-a76"
+            return target_for(session.information())
 
 
 class RemoteSession(Session):
@@ -130,21 +129,36 @@ class RemoteSession(Session):
         with self.watch("Storing the weights"):
             self._connection.function("tapdot.weights.commit")()
 
-    def set_threads(self, threads: int) -> None:
-        cores = self.information().cores
-        if 1 <= threads <= cores:
+    def set_threads(self, threads: int, cores: Sequence[int] = ()) -> None:
+        information = self.information()
+        check_cores(self.line, cores, threads, information.usable_cores)
+        if 1 <= threads <= information.cores:
             with self.watch("Setting the number of threads"):
-                if int(self._connection.function("tapdot.agent.set_threads")(threads)) == threads:
+                set_threads = self._connection.function("tapdot.agent.set_threads")
+                pin_threads = self._connection.function("tapdot.agent.pin_threads")
+                chosen = ",".join(map(str, cores[:threads]))
+                granted = pin_threads(threads, chosen) if cores else set_threads(threads)
+                if int(granted) == threads:
                     return
-        raise DeviceError(f"{self.line} was asked for {threads} threads and has {cores} cores to run them on.")
+        raise DeviceError(f"{self.line} was asked for {threads} threads and has {information.cores} cores to run them on.")
 
     def information(self) -> DeviceInformation:
         with self.watch("Asking the device about itself"):
             told: dict[str, Any] = json.loads(self._connection.function("tapdot.agent.information")())
+        if (version := told.get("agent_version")) != AGENT_VERSION:
+            raise DeviceError(
+                f"The agent of {self.line} has version {version}, and this tapdot speaks to version {AGENT_VERSION}. Copy this "
+                f"tapdot's bundle there (tapdot bundle) and start that agent."
+            )
+        architecture = told["architecture"]
+        cores = tuple(
+            Core(int(number), capacity or None, highest or None, now or None, core_name(int(main_id), architecture))
+            for number, main_id, capacity, highest, now in zip(*(told[name] for name in CORE_FIELDS), strict=True)
+        )
         return DeviceInformation(
-            architecture=told["architecture"],
-            cpu=_core_name(int(told["main_id"]), told["architecture"]),
-            features=tuple(told["features"]),
+            architecture=architecture,
+            cpu=told["processor"] or fastest_name(cores) or core_name(int(told["main_id"]), architecture),
+            features=compiler_features(told["features"], architecture),
             cores=int(told["cores"]),
             memory_mebibytes=told["memory_mebibytes"],
             free_memory_mebibytes=told["free_memory_mebibytes"],
@@ -154,6 +168,8 @@ class RemoteSession(Session):
             agent_version=told["agent_version"],
             frequencies_megahertz=tuple(told["frequencies_megahertz"]),
             temperatures_celsius=tuple(told["temperatures_celsius"]),
+            usable_cores=cores,
+            machine=told["machine"],
         )
 
     def close(self) -> None:
@@ -165,12 +181,3 @@ def chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
     while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
         size -= len(chunk)
         yield chunk
-
-
-def _core_name(main_id: int, architecture: str) -> str:
-    """The name of a core by its MIDR_EL1, its numbers where the name is unknown, the architecture where there is no MIDR."""
-    if main_id == 0:
-        return architecture
-    implementer, part = main_id >> 24 & 0xFF, main_id >> 4 & 0xFFF
-    known = ARM_PARTS.get(part) if implementer == 0x41 else None
-    return known or f"implementer 0x{implementer:02x} part 0x{part:03x}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tapdot.passes.admm import Pruner
     from tapdot.pruning import prune
     from tapdot.runtime.devices import connect
+    from tapdot.tuning import tune
 
 _HOMES = {
     "compile": "tapdot.api",
@@ -28,13 +29,14 @@ _HOMES = {
     "trace": "tapdot.api",
     "connect": "tapdot.runtime.devices",
     "prune": "tapdot.pruning",
+    "tune": "tapdot.tuning",
     "Pruner": "tapdot.passes.admm",
     "Graph": "tapdot.compiler.graph",
     "Package": "tapdot.compiler.package",
     "TapdotError": "tapdot.compiler.errors",
 }
 
-__all__ = ["Graph", "Package", "Pruner", "TapdotError", "__version__", "compile", "connect", "load", "prune", "trace"]
+__all__ = ["Graph", "Package", "Pruner", "TapdotError", "__version__", "compile", "connect", "load", "prune", "trace", "tune"]
 
 
 def __getattr__(name: str) -> Any:

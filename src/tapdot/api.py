@@ -13,7 +13,7 @@ from tapdot.compiler.data import open_data
 from tapdot.compiler.errors import TargetError
 from tapdot.compiler.frontends import trace
 from tapdot.compiler.graph import Graph
-from tapdot.compiler.lower import lower
+from tapdot.compiler.lower import Lowered, lower
 from tapdot.compiler.package import Package, TensorGap, load
 from tapdot.compiler.precision import coverage
 from tapdot.compiler.sparse_storage import layer_structures
@@ -54,6 +54,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     settings: Sequence[str] = (),
     dump: Path | None = None,
     check: bool = False,
+    records: str | os.PathLike[str] | None = None,
     progress: pipeline.Progress = pipeline.silent,
 ) -> Package:
     """Compiles a model: a torch module with example inputs, an ``.onnx`` or ``.pt2`` file, or what those hold, loaded.
@@ -61,6 +62,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     ``target`` is a name from ``tapdot devices --targets``; ``shapes`` sets dynamic dimensions by input name; ``settings`` are
     lines such as ``fuse.max_operators=8``, for any pass; ``dump`` is a folder for the graph after every pass; ``check`` compares
     the reference's answers before and after every pass; ``progress`` gets a line now and then while a pass takes long.
+    ``records`` is a database that :func:`tapdot.tune` wrote, a file or a URL: kernels are configured by its winners.
 
     The recipe ``int8`` chooses the ranges of activations from samples: ``data`` (an ``.npz`` file with ``x``, a folder of class
     folders of images, an array, or any iterable of batches), or with ``zero_shot`` samples that are distilled from the model's
@@ -78,7 +80,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
     gap = _numeric_gap(outcome, phases)
-    lowered = lower(outcome.graph, plan_memory(outcome.graph), target, outputs=graph.outputs)
+    lowered, tuned = _lower(outcome.graph, target, graph.outputs, records)
     given = isinstance(model, str | os.PathLike)
     name = Path(model).stem if given and graph.name in NAMELESS else graph.name  # type: ignore[arg-type]
     return Package.create(
@@ -86,12 +88,27 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
         target,
         name=name,
         recipe=recipe,
-        notes=outcome.notes,
+        notes=(*outcome.notes, *tuned),
         import_notes=graph.notes,
         coverage=coverage(outcome.graph, outcome.reasons),
         numeric_gap=gap,
         sparsity=layer_structures(outcome.graph, lowered.program),
     )
+
+
+def _lower(
+    graph: Graph, target: Target, outputs: Sequence[str], records: str | os.PathLike[str] | None
+) -> tuple[Lowered, tuple[str, ...]]:
+    """The graph's program, and what there is to say of its kernels' configurations."""
+    plan = plan_memory(graph)
+    if records is None:
+        return lower(graph, plan, target, outputs=outputs), ()
+    from tapdot.runtime.tuning.configured import Recorded
+    from tapdot.runtime.tuning.records import Records
+
+    with Records(records, create=False) as opened:
+        configure = Recorded(opened)
+        return lower(graph, plan, target, configure, outputs), configure.notes()
 
 
 def _measure(dense: Graph, sparse: Graph, names: frozenset[str], target: Target) -> tuple[Mapping[str, Figures], MeasuredCosts]:

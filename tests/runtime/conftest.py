@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tapdot.runtime.bundle import GLIBC, Bundle, build_bundle
+from tapdot.runtime.devices.agent_process import AgentProcess
 from tapdot.runtime.devices.connection import RPC_MAGIC
-from tapdot.runtime.devices.emulated import AgentProcess
 from tapdot.runtime.devices.remote import RemoteDevice
 
 StartAgent = Callable[..., AgentProcess]

@@ -23,8 +23,8 @@ from tests.small_networks import INPUT_SHAPE, small_onnx
 from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.tvm_adapter import rpc
 from tapdot.runtime.bundle import Bundle
+from tapdot.runtime.devices.agent_process import AgentProcess
 from tapdot.runtime.devices.connection import RPC_CODE_DUPLICATE, RPC_CODE_MISMATCH, RPC_MAGIC, greet
-from tapdot.runtime.devices.emulated import AgentProcess
 from tapdot.runtime.devices.remote import RemoteDevice, RemoteSession
 from tapdot.runtime.program import LoadedProgram
 
@@ -115,7 +115,7 @@ def test_a_client_that_drips_bytes_is_hung_up_on_in_time(start_agent: StartAgent
     finally:
         for connection in connections:
             connection.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     wait_for(lambda: not sessions_of(agent))
 
 
@@ -352,7 +352,7 @@ def test_a_hang_on_the_device_is_a_sentence(device: RemoteDevice, misbehaving_li
     started = time.monotonic()
     with device.open(time_limit=1.0) as session, pytest.raises(DeviceError, match="Running hang took longer than 1 s"):
         session.call(session.load_library(misbehaving_library), "hang", [])
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 30
 
 
 def test_an_agent_killed_in_a_call_is_a_sentence(agent: AgentProcess, device: RemoteDevice, misbehaving_library: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from tests.runtime.conftest import StartAgent, device_of
 
 from tapdot.compiler.errors import DeviceError
-from tapdot.runtime.doctor import doctor, list_devices
+from tapdot.runtime.devices import list_devices, remote
+from tapdot.runtime.doctor import describe_clock, doctor
 
 
 def steps(line: str) -> list[tuple[str, bool]]:
@@ -14,19 +15,19 @@ def steps(line: str) -> list[tuple[str, bool]]:
 
 
 def test_this_machine_is_well() -> None:
-    assert steps("host") == [("TVM", True), ("session", True), ("device", True), ("echo kernel", True)]
+    assert steps("host") == [(name, True) for name in ["TVM", "session", "device", "target", "echo kernel", "clock"]]
 
 
 @pytest.mark.emulated
 def test_an_emulated_phone_is_well() -> None:
-    names = ["TVM", "emulator", "bundle", "session", "device", "ping", "echo kernel", "instruction counter"]
-    assert steps("emulated") == [(name, True) for name in names]
+    names = ["TVM", "emulator", "bundle", "session", "device", "agent version", "target", "ping", "echo kernel"]
+    assert steps("emulated") == [(name, True) for name in [*names, "instruction counter"]]
 
 
 def test_an_agent_is_well(start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = start_agent()
     monkeypatch.setenv("TAPDOT_KEY", agent.key)
-    names = ["TVM", "key", "agent answers", "session", "device", "ping", "echo kernel"]
+    names = ["TVM", "key", "agent answers", "session", "device", "agent version", "target", "ping", "echo kernel", "clock"]
     assert steps(device_of(agent).line) == [(name, True) for name in names]
 
 
@@ -40,6 +41,26 @@ def test_the_first_failure_ends_the_walk(start_agent: StartAgent, monkeypatch: p
     assert "refused the key. Set TAPDOT_KEY" in doctor(line)[-1].detail
     agent.stop()
     assert "Nothing listens at" in doctor(line)[-1].detail
+
+
+def test_an_agent_of_another_version_is_told_apart(start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = start_agent()
+    monkeypatch.setenv("TAPDOT_KEY", agent.key)
+    monkeypatch.setattr(remote, "AGENT_VERSION", "99")
+    last = doctor(device_of(agent).line)[-1]
+    assert (last.name, last.passed) == ("device", False)
+    assert "has version 2, and this tapdot speaks to version 99. Copy this tapdot's bundle there" in last.detail
+
+
+def test_a_tracker_is_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "tracker://127.0.0.1:1/some-phone"
+    assert steps(line) == [("TVM", True), ("tracker", False)]
+    assert doctor(line)[-1].detail == "Nothing listens at 127.0.0.1:1. Start a tracker there: tapdot tracker"
+
+
+def test_a_clock_is_called_what_it_is() -> None:
+    assert describe_clock([1.0, 1.01, 1.0, 0.99, 1.0]) == "steady, spread 0.5% over 5 timings"
+    assert describe_clock([1.0, 1.5, 1.0, 2.0, 1.2]).startswith("unsteady, spread")
 
 
 def test_a_missing_emulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,14 +31,22 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: py
     assert again == first
 
 
-@pytest.mark.parametrize("other", ["line", "processor", "threads"])
+def test_times_of_a_device_of_the_same_kind_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_costs, "cache_directory", lambda: tmp_path)
+    model, target = chain(8, channels=16, size=8), find_target("host")
+    first, _ = LayerTimes(tapdot.connect("host"), runs=2)(model, model, frozenset(), target)
+    device = tapdot.connect("host")
+    monkeypatch.setattr(device, "line", "host elsewhere", raising=False)
+    monkeypatch.setattr(type(device), "measure", lambda *_, **__: pytest.fail("measured again"))
+    assert LayerTimes(device, runs=2)(model, model, frozenset(), target)[0] == first
+
+
+@pytest.mark.parametrize("other", ["processor", "threads"])
 def test_times_of_another_device_are_not_taken(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_costs, "cache_directory", lambda: tmp_path)
     model, target = chain(8, channels=16, size=8), find_target("host")
     LayerTimes(tapdot.connect("host"), runs=2)(model, model, frozenset(), target)
     device = tapdot.connect("host")
-    if other == "line":
-        monkeypatch.setattr(device, "line", "host elsewhere", raising=False)
     if other == "processor":
         information = HostSession.information
         monkeypatch.setattr(HostSession, "information", lambda session: replace(information(session), cpu="another"))

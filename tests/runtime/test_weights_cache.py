@@ -13,7 +13,7 @@ from tests.runtime.conftest import StartAgent, device_of
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.kernels.tvm_adapter import rpc
-from tapdot.runtime.devices.emulated import AgentProcess
+from tapdot.runtime.devices.agent_process import AgentProcess
 from tapdot.runtime.devices.remote import RemoteDevice, RemoteSession
 
 MEBIBYTE = 2**20

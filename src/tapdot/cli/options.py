@@ -37,7 +37,9 @@ ImageDeviationOption = Annotated[
 ZeroShotOption = Annotated[
     bool, typer.Option("--zero-shot", help="For the recipe int8, without data: samples are made from the model's batch norms.")
 ]
-DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="host, emulated, or rpc://HOST:PORT.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="host, emulated, adb, rpc://HOST:PORT, ...; see `tapdot devices`.")
+]
 ShapeOption = Annotated[
     list[str] | None, typer.Option("--shape", metavar="NAME=1,3,224,224", help="Shape of an input; needed where it is dynamic.")
 ]
@@ -51,8 +53,24 @@ DumpOption = Annotated[
 CheckOption = Annotated[bool, typer.Option("--check", help="Runs the reference before and after every pass and compares.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads the kernels may use.")]
 RunsOption = Annotated[int, typer.Option("--runs", metavar="N", min=1, help="Timed inferences.")]
+RecordsOption = Annotated[
+    str | None, typer.Option("--records", metavar="DB", help="Takes the winners of `tapdot tune` from this database or file.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Prints one JSON document to stdout and nothing else.")]
 PerLayerOption = Annotated[bool, typer.Option("--per-layer", help="Times every kernel alone, too.")]
+SortOption = Annotated[
+    str | None, typer.Option("--sort", metavar="BY", help="Of the table of --per-layer: time, order or limit [time].")
+]
+TopOption = Annotated[int | None, typer.Option("--top", metavar="N", min=1, help="Rows of the table of --per-layer [all].")]
+CoresOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cores",
+        metavar="WHICH",
+        help="Pins threads: big, little, or numbers such as 4,6-7 [the fastest kind, where there are several].",
+    ),
+]
+SORTS = ("time", "order", "limit")
 
 
 def parse_images(mean: str | None, deviation: str | None, data: Path | None) -> ImagePreparation | None:
@@ -84,6 +102,27 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
     if not numbers or not all(math.isfinite(number) for number in numbers):
         raise typer.BadParameter(f"expected numbers with commas between them, found {text!r}", param_hint=option)
     return numbers
+
+
+def parse_cores(text: str | None) -> str | tuple[int, ...] | None:
+    """``"4,6-7"`` as numbers; ``big`` and ``little`` as they are; other text is wrong usage."""
+    if text is None or text in ("big", "little"):
+        return text
+    cores: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) - int(first) not in range(4096):
+            raise typer.BadParameter(f"expected big, little, or numbers such as 4,6-7, found {text!r}", param_hint="--cores")
+        cores += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(cores))
+
+
+def check_table(sort: str | None, top: int | None, per_layer: bool) -> None:
+    """Choices for a table that is not printed, or that it does not have, are wrong usage."""
+    if not per_layer and (sort is not None or top is not None):
+        raise typer.BadParameter("it is for --per-layer only", param_hint="--top" if sort is None else "--sort")
+    if sort is not None and sort not in SORTS:
+        raise typer.BadParameter(f"expected one of {', '.join(SORTS)}, found {sort!r}", param_hint="--sort")
 
 
 def parse_shapes(lines: list[str] | None) -> dict[str, tuple[int, ...]] | None:

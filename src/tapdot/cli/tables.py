@@ -18,7 +18,6 @@ from tapdot.compiler.units import bytes_text, macs_text
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
     from tapdot.runtime.doctor import Step
-    from tapdot.runtime.measure import Measurement
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,9 @@ def package_summary(package: Package, path: Path) -> str:
     return "\n".join(lines + precision_summary(package))
 
 
-def measurement_tables(result: Measurement, console: Console) -> None:
-    """The profile, where one was taken: dearest kernel first."""
-    if not result.kernels:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, justify in (("kernel", "left"), ("family", "left"), ("us", "right"), ("share", "right"), ("GMAC/s", "right")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for kernel in sorted(result.kernels, key=lambda kernel: -kernel.seconds):
-        rate = f"{kernel.macs_per_second / 1e9:.1f}" if kernel.macs else ""
-        family = kernel.family if kernel.fast else f"{kernel.family} (TVM)"
-        table.add_row(kernel.node, family, f"{kernel.seconds * 1e6:.1f}", f"{kernel.share:.1%}", rate)
-    console.print(table)
-
-
 def device_table() -> Rows:
     """Every device and whether it can be used from here."""
-    from tapdot.runtime.doctor import list_devices
+    from tapdot.runtime.devices import list_devices
 
     return Rows([dataclasses.asdict(device) for device in list_devices()])
 

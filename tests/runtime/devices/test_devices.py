@@ -6,9 +6,17 @@ import pytest
 
 from tapdot.compiler.errors import DeviceError
 from tapdot.runtime.devices import connect
+from tapdot.runtime.devices.adb import AdbDevice
 from tapdot.runtime.devices.emulated import EmulatedDevice
 from tapdot.runtime.devices.host import HostDevice
 from tapdot.runtime.devices.remote import RemoteDevice
+from tapdot.runtime.devices.tracker import TrackerDevice
+
+WRONG_LINES = [
+    *("", "phone", "rpc://", "rpc://phone", "rpc://phone:", "rpc://:1", "emulated:", "host:1", "adb:", "adb:two words"),
+    *("tracker://shelf:1", "tracker://shelf:1/", "tracker://shelf/key", "tracker://shelf:1/a/b", "tracker://shelf:1/two words"),
+]
+FORMS = r"names no device.*host, emulated\[:CPU\], adb\[:SERIAL\], rpc://HOST:PORT, tracker://HOST:PORT/KEY\."
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,10 @@ from tapdot.runtime.devices.remote import RemoteDevice
         ("rpc://phone.local:9190", RemoteDevice, "rpc://phone.local:9190", False),
         ("rpc://127.0.0.1:1", RemoteDevice, "rpc://127.0.0.1:1", False),
         ("rpc://[::1]:9190", RemoteDevice, "rpc://[::1]:9190", False),
+        ("adb", AdbDevice, "adb", False),
+        ("adb:0A041FDD", AdbDevice, "adb:0A041FDD", False),
+        ("tracker://shelf.local:9190/pixel-6", TrackerDevice, "tracker://shelf.local:9190/pixel-6", False),
+        ("tracker://[::1]:9190/pixel-6", TrackerDevice, "tracker://[::1]:9190/pixel-6", False),
     ],
 )
 def test_a_line_names_a_device(line: str, kind: type, name: str, emulated: bool) -> None:
@@ -28,16 +40,17 @@ def test_a_line_names_a_device(line: str, kind: type, name: str, emulated: bool)
     assert type(device) is kind and (device.line, device.emulated) == (name, emulated)
 
 
-@pytest.mark.parametrize("line", ["", "phone", "rpc://", "rpc://phone", "rpc://phone:", "rpc://:1", "emulated:", "host:1"])
+@pytest.mark.parametrize("line", WRONG_LINES)
 def test_another_line_is_refused_with_the_forms_there_are(line: str) -> None:
-    with pytest.raises(DeviceError, match=r"names no device.*host, emulated\[:CPU\], rpc://HOST:PORT"):
+    with pytest.raises(DeviceError, match=FORMS):
         connect(line)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999"])
 def test_a_port_out_of_range_is_refused(port: str) -> None:
-    with pytest.raises(DeviceError, match="no port from 1 to 65535"):
-        connect(f"rpc://phone:{port}")
+    for line in (f"rpc://phone:{port}", f"tracker://shelf:{port}/key"):
+        with pytest.raises(DeviceError, match="no port from 1 to 65535"):
+            connect(line)
 
 
 def test_a_device_far_away_needs_a_key(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
