@@ -172,6 +172,8 @@ class Builder:
             return x
         if dtype == "bool":
             return self.map(lambda v: v != self.constant(0, x.dtype), x, dtype="bool")
+        if (x.dtype, dtype) == ("float64", "float16"):
+            return self.map(_half_of_double, x, dtype=dtype)
         return self.map(lambda v: T.Cast(dtype, v), x, dtype=dtype)
 
     # -- loops ------------------------------------------------------------------------------------------------------------------
@@ -291,6 +293,21 @@ class Builder:
             with T.serial(1, lanes) as lane:
                 T.buffer_store(partial, combine(partial[0], self.share(partial[lane])), [0])
             T.buffer_store(buffer, partial[0], [ravel(index, shape)])
+
+
+def _half_of_double(value: Value) -> Value:
+    """float64 to float16 with one rounding, by way of a float32 that is rounded to odd: few processors convert in one step, and
+    what a compiler calls instead is a library's.
+
+    Rounding to odd is towards zero, the last bit set where something was lost, which then tells a half from more or less than
+    it; NaN stays one.
+    """
+    near = T.Cast("float32", value)
+    back = T.Cast("float64", near)
+    bits = T.reinterpret(near, dtype="uint32")
+    towards_zero = bits - T.Cast("uint32", tirx.abs(back) > tirx.abs(value))
+    odd = T.reinterpret(towards_zero | tirx.const(1, "uint32"), dtype="float32")
+    return T.Cast("float16", T.Select(back == value, near, odd))
 
 
 def broadcast_shape(*shapes: Shape) -> Shape:

@@ -303,6 +303,24 @@ def test_kernels_need_nothing_but_the_runtime(target_name: str, tmp_path: Path) 
     assert undefined_symbols(object_code(functions, target.llvm()), tmp_path) == []
 
 
+@pytest.mark.parametrize("target_name", ["host", "cortex-a76"])
+def test_doubles_become_halves_by_one_rounding_and_no_library(target_name: str, tmp_path: Path) -> None:
+    """By way of float32, values next to the middle between two halves would be rounded twice; LLVM calls __truncdfhf2."""
+    middles = np.float64(1) + np.arange(1, 64, 2) / 2**11
+    near = [middles, np.nextafter(middles, 0), np.nextafter(middles, 9), middles * (1 + 2.0**-40), middles * (1 - 2.0**-40)]
+    edges = [0.0, -0.0, 2.0**-24, 2.0**-25, 2.0**-25 * (1 + 2.0**-40), 5e-324, 65519.999, 65520.0, 1e39, 1e300, np.inf, np.nan]
+    numbers = np.concatenate([*near, edges, np.ldexp(GENERATOR.standard_normal(2000), GENERATOR.integers(-30, 20, 2000))])
+    numbers = np.concatenate([numbers, -numbers])
+    with np.errstate(over="ignore"):
+        expected = numbers.astype(np.float16)
+    attributes = {"to": int(onnx.TensorProto.FLOAT16)}
+    workload, target = workload_of("Cast", [numbers], [], [], [expected], attributes), find_target(target_name)
+    code = object_code({"kernel": FAMILY.build(workload, {}, target, "kernel")}, target.llvm())
+    assert undefined_symbols(code, tmp_path) == []
+    if target_name == "host":
+        np.testing.assert_array_equal(run(workload, [numbers], "host")[0], expected)
+
+
 def test_the_fused_dialect_runs() -> None:
     x, w, bias, extra = floats(1, 3, 6, 7), floats(4, 3, 3, 3), floats(4), floats(1, 4, 6, 7)
     attributes = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "group": 1, "epilogue": "Relu(Add(acc, r0))"}

@@ -485,7 +485,7 @@ def test_many_sessions_leave_no_trace(agent: AgentProcess, misbehaving_library: 
         session.close()
     wait_for(lambda: not sessions_of(agent) and not folders_of(agent))
     after = process.num_fds(), process.memory_info().rss, here.num_fds(), here.num_threads()
-    assert after[0] == before[0]
+    assert after[0] <= before[0], "a session that has just ended may still be open at first"
     assert after[1] < before[1] + 2**20
     assert after[2] <= before[2] + 2
     assert after[3] <= before[3] + 1
