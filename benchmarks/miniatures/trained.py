@@ -36,7 +36,8 @@ class Miniature:
     title: str
     constructor: Callable[[int], nn.Module]
     data: str = "glyphs"
-    epochs: int = 12
+    epochs: int = 36
+    """To where more of them would hardly help, as the networks are that people bring."""
     peak_learning_rate: float = 0.1
     largest_shift: int = 2
     """Pixels that training moves images by."""

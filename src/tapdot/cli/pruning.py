@@ -84,7 +84,10 @@ def prune_command(
         float | None, typer.Option("--learning-rate", metavar="LR", help="Under ADMM; retraining's is scaled with it.")
     ] = None,
     distillation: Annotated[
-        float | None, typer.Option("--distillation", metavar="SHARE", help="Of the loss, from the dense network's answers [0].")
+        float | None,
+        typer.Option(
+            "--distillation", metavar="SHARE", help="Of the loss, from the dense network's answers; 0: labels alone [0.7]."
+        ),
     ] = None,
     shift: Annotated[int | None, typer.Option("--shift", metavar="PIXELS", help="Moves images while training [0].")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mirrors images left to right while training.")] = False,
