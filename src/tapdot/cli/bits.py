@@ -1,0 +1,237 @@
+"""``tapdot pareto``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tapdot.cli.checks import check_writable
+from tapdot.cli.options import JsonOption
+from tapdot.cli.output import print_json
+from tapdot.cli.progress import Lines, progress
+
+if TYPE_CHECKING:
+    from tapdot.passes.assign_bits import Assignment
+    from tapdot.passes.bit_budgets import Budget
+    from tapdot.passes.bit_table import BitTable
+    from tapdot.passes.pareto_front import Front
+
+METHOD_NAMES = ("ilp", "dp")
+SECONDS = 60.0
+"""For one integer program, unless told otherwise."""
+LONGEST = 64
+"""Layers whose bits are a column of the front's table; of more, the line is in the JSON."""
+
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="KIND=VALUE",
+        help="size=50%, size=2.5MB, latency=3.1ms or bops=12G; a share is low + 0.5 * (high - low). May be repeated.",
+    ),
+]
+FixOption = Annotated[
+    list[str] | None, typer.Option("--fix", metavar="LAYER=BITS", help="Leaves a layer no choice; may be repeated.")
+]
+
+
+def pareto_command(
+    table: Annotated[Path, typer.Option("--table", metavar="FILE", help="Layers, candidates, losses and costs, as JSON.")],
+    budget: BudgetOption = None,
+    method: Annotated[
+        str, typer.Option("--method", metavar="NAME", help="ilp (integer program) or dp (ZeroQ's dynamic program, one budget).")
+    ] = "ilp",
+    fix: FixOption = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="KIND", help="Of cost, for a front without budgets [the table's first].")
+    ] = None,
+    points: Annotated[
+        int, typer.Option("--points", metavar="N", min=2, help="Even budgets at which the front is looked for.")
+    ] = 33,
+    time_limit: Annotated[
+        float,
+        typer.Option("--time-limit", metavar="SECONDS", min=0.001, help="For one integer program; then the best found counts."),
+    ] = SECONDS,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draws front and bits, as .png, .svg or .pdf.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Chooses bit widths by budgets, the chosen bits as the last line, or shows the front of what can be chosen."""
+    from tapdot.passes.bit_table_files import read_table
+
+    budgets = read_budgets(budget)
+    if method not in METHOD_NAMES:
+        raise typer.BadParameter(f"expected {' or '.join(METHOD_NAMES)}, found {method!r}", param_hint="--method")
+    if kind is not None and budgets:
+        raise typer.BadParameter("with budgets, the front is of their kinds", param_hint="--kind")
+    if plot is not None:
+        check_plot(plot)
+    found = read_table(table).fix(read_fixed(fix))
+    for note in found.notes:
+        progress.print(note, markup=False, soft_wrap=True)
+    show(found, budgets, method=method, kind=kind, points=points, time_limit=time_limit, plot=plot, as_json=as_json)
+
+
+def read_budgets(lines: Sequence[str] | None) -> tuple[Budget, ...]:
+    """What ``--budget`` says; text of another form is wrong usage."""
+    from tapdot.passes.bit_budgets import BudgetError, parse_budgets
+
+    try:
+        return parse_budgets(lines or ())
+    except BudgetError as error:
+        raise typer.BadParameter(str(error), param_hint="--budget") from error
+
+
+def read_fixed(lines: Sequence[str] | None) -> dict[str, str]:
+    """What ``--fix`` says: labels by layer."""
+    fixed: dict[str, str] = {}
+    for line in lines or ():
+        name, equals, label = line.rpartition("=")
+        if not equals or not name or not label or fixed.setdefault(name, label) != label:
+            raise typer.BadParameter(f"expected LAYER=BITS, each layer once, found {line!r}", param_hint="--fix")
+    return fixed
+
+
+def check_plot(path: Path) -> None:
+    """Raises TapdotError where no picture can be drawn, before anything slow begins."""
+    from tapdot.cli.bits_plot import check_matplotlib
+
+    check_writable(path)
+    check_matplotlib(path)
+
+
+def show(
+    table: BitTable,
+    budgets: Sequence[Budget],
+    *,
+    method: str = "ilp",
+    kind: str | None = None,
+    points: int = 33,
+    time_limit: float | None = SECONDS,
+    plot: Path | None = None,
+    as_json: bool = False,
+) -> None:
+    """Chooses by the budgets, or finds the front where there are none, and prints and draws it: all of the command but its
+    reading."""
+    from tapdot.passes.assign_bits import assign
+    from tapdot.passes.assign_bits_by_dp import assign_by_dp
+    from tapdot.passes.bit_budgets import BudgetError
+    from tapdot.passes.pareto_front import pareto_front
+
+    if not table.kinds:
+        raise BudgetError(
+            "The table has no costs, so every layer would take its least sensitive candidate; add size, bops or latency."
+        )
+    chosen = None
+    if budgets:
+        chosen = assign_by_dp(table, budgets) if method == "dp" else assign(table, budgets, time_limit=time_limit)
+    fronts = []
+    if plot is not None or chosen is None:
+        with progress.status("Looking for the front") as status:
+            lines = Lines(status.update)
+            for one in [budget.kind for budget in budgets] or [kind or table.kinds[0]]:
+                fronts.append(
+                    pareto_front(
+                        table,
+                        one,
+                        budgets,
+                        points=points,
+                        method=method,
+                        time_limit=time_limit,
+                        progress=lambda done, total: lines(f"Front: {done} of {total} budgets"),
+                    )
+                )
+    if plot is not None:
+        from tapdot.cli.bits_plot import draw_choice
+
+        draw_choice(plot, fronts, chosen)
+        progress.print(f"Wrote {plot}.", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(_document(table, fronts, chosen))
+    elif chosen is not None:
+        _print_chosen(chosen)
+    else:
+        _print_front(fronts[0])
+
+
+def _document(table: BitTable, fronts: Sequence[Front], chosen: Assignment | None) -> dict[str, Any]:
+    document: dict[str, Any] = {"model": table.model, "layers": [layer.name for layer in table.layers]}
+    if chosen is not None:
+        document["chosen"] = chosen.json()
+    return document | ({"fronts": [front.json() for front in fronts]} if fronts else {})
+
+
+def _columns(headings: Sequence[str]) -> Table:
+    rows = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        text = heading in ("layer", "", "bits")
+        rows.add_column(heading, justify="left" if text else "right", overflow="fold", no_wrap=heading == "bits")
+    return rows
+
+
+def _print_table(rows: Table) -> None:
+    """As wide as a terminal, or as it needs to be elsewhere."""
+    terminal = Console().is_terminal
+    console = Console(highlight=False, markup=False, width=None if terminal else 400)
+    console.print(rows)
+
+
+def _print_chosen(chosen: Assignment) -> None:
+    from tapdot.passes.bit_budgets import amount_text
+
+    table = chosen.table
+    word = "bits" if len(chosen.bits) == len(table.layers) else "choice"
+    rows = _columns(["layer", word, "sensitivity", *table.kinds, ""])
+    tied = [group for group in table.groups if len(group) > 1]
+    ties = {index: f"tie {number}" for number, group in enumerate(tied, 1) for index in group}
+    for index, (layer, label) in enumerate(zip(table.layers, chosen.labels, strict=True)):
+        candidate = layer.candidate(label)
+        remark = ", ".join(word for word in ("fixed" if layer.fixed is not None else "", ties.get(index, "")) if word)
+        costs = (amount_text(kind, candidate.costs[kind]) for kind in table.kinds)
+        rows.add_row(layer.name, label, f"{candidate.sensitivity:.4g}", *costs, remark)
+    _print_table(rows)
+    budgets = {budget.kind: budget for budget in chosen.budgets}
+    for kind in table.kinds:
+        low, high = table.limits(kind)
+        line = f"{kind}: {amount_text(kind, chosen.costs[kind])}"
+        if kind in budgets:
+            line += f" of {amount_text(kind, budgets[kind].limit(table))} ({budgets[kind]})"
+        share = chosen.share(kind)
+        where = "" if share is None else f"; {share:.1%} of the way"
+        typer.echo(f"{line}{where} from {amount_text(kind, low)} to {amount_text(kind, high)}")
+    typer.echo(f"sensitivity: {chosen.sensitivity:.6g}, {_standing(chosen)}")
+    typer.echo(chosen.text)
+
+
+def _standing(chosen: Assignment) -> str:
+    """How good the choice is known to be."""
+    if chosen.method == "dp":
+        return "by the dynamic program, with costs rounded up to 1/10,000 of their span"
+    return "the least possible" if not chosen.gap else f"at most {chosen.gap:.3g} above the least possible (time ran out)"
+
+
+def _print_front(front: Front) -> None:
+    from tapdot.passes.bit_budgets import amount_text
+
+    table = front.points[0].table
+    short = len(table.layers) <= LONGEST
+    others = [kind for kind in table.kinds if kind != front.kind]
+    rows = _columns([front.kind, "share", "sensitivity", *others, "bits"])
+    for point in front.points:
+        share = point.share(front.kind)
+        costs = [amount_text(kind, point.costs[kind]) for kind in (front.kind, *others)]
+        bits = point.text if short else _counts(point)
+        rows.add_row(costs[0], "" if share is None else f"{share:.1%}", f"{point.sensitivity:.4g}", *costs[1:], bits)
+    _print_table(rows)
+
+
+def _counts(point: Assignment) -> str:
+    """``"120 x 4, 380 x 8"``."""
+    found = dict.fromkeys(candidate.label for layer in point.table.layers for candidate in layer.candidates)
+    return ", ".join(f"{point.labels.count(label)} x {label}" for label in found if label in point.labels)
