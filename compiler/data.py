@@ -57,6 +57,10 @@ class Data:
         """What there is for a model whose only input has this name; InputError where that is nothing."""
         return self
 
+    def some(self, count: int, seed: int) -> Data:
+        """At most ``count`` of the samples, picked at random and kept in order; of what can only be read in order, all."""
+        return self
+
     def batches(self, kind: TensorType, limit: int | None = None) -> Iterator[Batch]:
         """The first ``limit`` samples (all, if None) in batches of the input's own size.
 
@@ -204,6 +208,10 @@ class _Arrays(Data):
         self._inputs = inputs
         self._labels = labels
 
+    def some(self, count: int, seed: int) -> Data:
+        places = _picked(len(self._inputs), count, seed)
+        return _Arrays(self.name, self._inputs[places], None if self._labels is None else self._labels[places])
+
     def samples(self, shape: tuple[int, ...]) -> Iterator[Sample]:
         _check_shape(self._inputs.shape[1:], shape, f"x of {self.name}" if self._labels is not None else self.name)
         for index, sample in enumerate(self._inputs):
@@ -218,6 +226,10 @@ class ImageFolder(Data):
         self.classes = classes
         self._files = files
         self._preparation = preparation
+
+    def some(self, count: int, seed: int) -> Data:
+        files = [self._files[place] for place in _picked(len(self._files), count, seed)]
+        return ImageFolder(self.name, self.classes, files, self._preparation)
 
     def samples(self, shape: tuple[int, ...]) -> Iterator[Sample]:
         self._preparation.check(shape)
@@ -261,6 +273,13 @@ class Stream(Data):
                 raise InputError(f"Expected {len(inputs)} labels with {where}, one for each sample, found {len(labels)}.")
             for index, sample in enumerate(inputs):
                 yield _float32(sample), None if labels is None else int(labels[index])
+
+
+def _picked(total: int, count: int, seed: int) -> np.ndarray:
+    """Places of at most ``count`` among ``total``, in order."""
+    if count >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, count, replace=False))
 
 
 def _is_array(value: object) -> bool:

@@ -56,6 +56,7 @@ from tapdot.passes.code_places import Placement, never_negative
 from tapdot.passes.codes import Codes
 from tapdot.passes.fold_batch_norm import NO_BATCH_NORM
 from tapdot.passes.observers import EmptyRangeError, Method, Observer, codes_of_range
+from tapdot.passes.prediction_ranges import codes_by_prediction
 from tapdot.passes.resolve_windows import EXPLICIT_WINDOWS
 from tapdot.passes.samples import Feed, feeds
 
@@ -103,6 +104,8 @@ class Calibrate(Pass):
         scales = placement.places().scales
         observers = self.observe(graph, tuple(dict.fromkeys(scales.values())))
         codes = self._codes(graph, observers)
+        if self.method == "prediction":
+            codes = codes_by_prediction(graph, self.data, self.samples, codes, observers, notes.progress)
         samples = max(observer.samples for observer in observers.values())
         notes.add(f"{len(scales)} tensors have scales from {samples} samples (method {self.method}).")
         return with_codes(graph, {name: codes[source] for name, source in scales.items()})

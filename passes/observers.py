@@ -8,6 +8,8 @@ method                the range
 ``percentile``        without the largest magnitudes, so that ``percentile`` of 100 values are inside (Li et al., CVPR 2019)
 ``mse``               the one whose codes have the least squared error (Banner et al., NeurIPS 2019, by search)
 ``entropy``           the one whose codes lose the least information (Migacz, "8-bit inference with TensorRT", GTC 2017)
+``prediction``        the one that changes the network's answers least (PD-Quant, CVPR 2023), looked for by
+                      ``passes.prediction_ranges`` around what ``mse`` says
 ====================  =========================================================================================================
 
 All statistics are streams of bounded memory, and depend on the values and (``moving_average``) the order of the samples, but
@@ -27,8 +29,8 @@ from torch import Tensor
 from tapdot.kernels import numerics
 from tapdot.passes.codes import Codes
 
-Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy"]
-WITH_HISTOGRAM = ("percentile", "mse", "entropy")
+Method = Literal["minmax", "moving_average", "percentile", "mse", "entropy", "prediction"]
+WITH_HISTOGRAM = ("percentile", "mse", "entropy", "prediction")
 
 BINS = 4096
 """Bins of a histogram on either side of zero; at least half of those on the longer side are in use."""
@@ -125,7 +127,7 @@ class Observer:
             candidates = list(_shrunk(self.low, self.high, symmetric=signed and not asymmetric))
             if self.method == "percentile":
                 return _percentile(values, counts, percentile, symmetric=not asymmetric, ends=(self.low, self.high))
-            lost = _squared_error if self.method == "mse" else _lost_information
+            lost = _lost_information if self.method == "entropy" else _squared_error
             codes = [codes_of_range(*ends, bits, signed=signed, asymmetric=asymmetric) for ends in candidates]
             losses = [lost(values, counts, candidate) for candidate in codes]
             return candidates[int(np.argmin(losses))]

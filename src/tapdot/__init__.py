@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tapdot.passes.admm import Pruner
     from tapdot.pruning import prune
     from tapdot.runtime.devices import connect
+    from tapdot.sensitivities import sensitivity
     from tapdot.tuning import tune
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "trace": "tapdot.api",
     "connect": "tapdot.runtime.devices",
     "prune": "tapdot.pruning",
+    "sensitivity": "tapdot.sensitivities",
     "tune": "tapdot.tuning",
     "Pruner": "tapdot.passes.admm",
     "Graph": "tapdot.compiler.graph",
@@ -36,7 +38,20 @@ _HOMES = {
     "TapdotError": "tapdot.compiler.errors",
 }
 
-__all__ = ["Graph", "Package", "Pruner", "TapdotError", "__version__", "compile", "connect", "load", "prune", "trace", "tune"]
+__all__ = [
+    "Graph",
+    "Package",
+    "Pruner",
+    "TapdotError",
+    "__version__",
+    "compile",
+    "connect",
+    "load",
+    "prune",
+    "sensitivity",
+    "trace",
+    "tune",
+]
 
 
 def __getattr__(name: str) -> Any:

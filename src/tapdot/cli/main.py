@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from tapdot.cli.bits import pareto_command
 from tapdot.cli.compiling import compile_command
 from tapdot.cli.devices import bundle_command, devices_command, doctor_command, serve_command, tracker_command
 from tapdot.cli.inspection_command import inspect_command
@@ -20,6 +21,7 @@ from tapdot.cli.options import JsonOption
 from tapdot.cli.output import fail, print_json
 from tapdot.cli.pruning import prune_command
 from tapdot.cli.running import run_command, verify_command
+from tapdot.cli.sensitivity import sensitivity_command
 from tapdot.cli.tuning import records_app, tune_command
 
 
@@ -105,6 +107,8 @@ app.command("measure")(measure_command)
 app.command("bench")(bench_command)
 app.command("tune")(tune_command)
 app.add_typer(records_app, name="records")
+app.command("sensitivity")(sensitivity_command)
+app.command("pareto")(pareto_command)
 app.command("inspect")(inspect_command)
 app.command("devices")(devices_command)
 app.command("recipes")(recipes_command)
