@@ -205,12 +205,13 @@ class GraphBuilder:
         self.types[name] = kind
         return name
 
-    def constant(self, array: np.ndarray, name: str = "constant") -> str:
-        """Adds a known array; the name is made unique."""
+    def constant(self, array: np.ndarray, name: str = "constant", dtype: str | None = None) -> str:
+        """Adds a known array; the name is made unique. ``dtype`` is its element type where the array's own is wider."""
         name = self.fresh(name)
         # (ascontiguousarray would turn a scalar into a vector)
         self.constants[name] = np.array(array, order="C", copy=None)
-        self.types[name] = TensorType.of(self.constants[name])
+        kind = TensorType.of(self.constants[name])
+        self.types[name] = replace(kind, dtype=dtype or kind.dtype)
         return name
 
     def add(

@@ -57,7 +57,7 @@ class IntegerConvolution(Family):
             and x.dtype in CODES
             and not x.constant
             and w.constant
-            and w.dtype == "int8"
+            and w.stored_dtype == "int8"
             and all(operand is None or operand.constant for operand in workload.inputs[2:3])
             and min(workload["pads"]) >= 0
             and IntegerEpilogue(workload, 3, target.isa).served()

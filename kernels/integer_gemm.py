@@ -95,7 +95,7 @@ class IntegerFullyConnected(Family):
             and a.dtype in CODES
             and not a.constant
             and w.constant
-            and w.dtype == "int8"
+            and w.stored_dtype == "int8"
             and (bias is None or (bias.constant and bias.elements == workload.output.shape[1]))
             and IntegerEpilogue(workload, 3, target.isa).served()
         )
