@@ -158,9 +158,7 @@ class Editor:
 
     # -- adding ------------------------------------------------------------------------------------------------------------
 
-    def constant(
-        self, array: np.ndarray, name: str = "constant", quant: Quant | None = None, dtype: str | None = None
-    ) -> Value:
+    def constant(self, array: np.ndarray, name: str = "constant", quant: Quant | None = None, dtype: str | None = None) -> Value:
         """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique.
 
         ``quant`` says what codes the array was made of, ``dtype`` its element type where the array's own is wider.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tapdot.compiler.graph import Graph
     from tapdot.compiler.package import Package, load
     from tapdot.passes.admm import Pruner
+    from tapdot.passes.bit_widths import BitWidths
     from tapdot.pruning import prune
     from tapdot.runtime.devices import connect
     from tapdot.sensitivities import sensitivity
@@ -33,12 +34,14 @@ _HOMES = {
     "sensitivity": "tapdot.sensitivities",
     "tune": "tapdot.tuning",
     "Pruner": "tapdot.passes.admm",
+    "BitWidths": "tapdot.passes.bit_widths",
     "Graph": "tapdot.compiler.graph",
     "Package": "tapdot.compiler.package",
     "TapdotError": "tapdot.compiler.errors",
 }
 
 __all__ = [
+    "BitWidths",
     "Graph",
     "Package",
     "Pruner",

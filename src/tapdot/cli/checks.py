@@ -41,6 +41,7 @@ def check_calibration(recipe: str, data: Path | None, zero_shot: bool, settings:
 
     try:
         recipe_names.check_calibration(recipe, data is not None, zero_shot, settings)
+        recipe_names.check_bits(recipe, False, settings)
     except recipe_names.ContradictionError as error:
         raise typer.BadParameter(str(error), param_hint="--zero-shot" if zero_shot else "--data") from error
 
