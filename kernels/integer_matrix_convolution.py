@@ -99,7 +99,7 @@ class _MatrixEmitter(Emitter):
                 for pair in range(pairs):
                     accumulators[(2 * v + half) * pairs + pair] = bias
         accumulate(
-            _Pairs(2, OCTET, 2, dots.weights, dots.quads, dots.dot, vectors=dots),
+            _Pairs(2, OCTET, 2, lambda buffer, offset: (dots.weights(buffer, offset),), dots.quads, dots.dot, vectors=dots),
             Tile(2 * tile.vectors, 1, pairs),
             accumulators,
             self.weights,

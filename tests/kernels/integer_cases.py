@@ -98,7 +98,10 @@ def values(workload: Workload, extreme: bool = False) -> list[np.ndarray | None]
         if operand is None:
             found.append(None)
         elif index == 1:
-            choice = generator.choice([-127, 127], operand.shape) if extreme else generator.integers(-127, 128, operand.shape)
+            most = {"int4": 7, "int2": 1}.get(operand.dtype, 127)
+            choice = (
+                generator.choice([-most, most], operand.shape) if extreme else generator.integers(-most, most + 1, operand.shape)
+            )
             found.append(choice.astype(np.int8))
         elif operand.dtype in ("int8", "uint8"):
             info = np.iinfo(operand.dtype)
