@@ -165,8 +165,16 @@ class Graph:
 
         return print_graph(self)
 
-    def to_torch(self) -> GraphModule:
-        """An ``nn.Module`` over the same weights: the differentiable reference; see ``compiler.interpreter``."""
+    def to_torch(self, fake_quant: bool = False) -> GraphModule:
+        """An ``nn.Module`` over the same weights: the differentiable reference; see ``compiler.interpreter``.
+
+        With ``fake_quant``, of a calibrated graph, it computes with what the weights' codes stand for; see
+        ``passes.fake_quantize``.
+        """
+        if fake_quant:
+            from tapdot.passes.fake_quantize import FakeQuantizedModule
+
+            return FakeQuantizedModule(self)
         from tapdot.compiler.interpreter import GraphModule
 
         return GraphModule(self)

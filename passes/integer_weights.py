@@ -26,15 +26,22 @@ class IntegerWeights:
     """float64 ``[C]``."""
     bits: int = 8
     """Width of the codes."""
+    axis: int = 0
+    """Of the output channels."""
+    input_scale: float = 1.0
     adopted: bool = False
     """Whether the model came with them."""
     remark: str = ""
     """What a report should say."""
 
-    def real(self, axis: int) -> np.ndarray:
-        """The weights as their codes give them back, float32; output channels run along ``axis``."""
-        along = self.scales.reshape([-1 if place == axis else 1 for place in range(self.codes.ndim)])
+    def real(self) -> np.ndarray:
+        """The weights as their codes give them back, float32."""
+        along = self.scales.reshape([-1 if place == self.axis else 1 for place in range(self.codes.ndim)])
         return np.asarray(self.codes * along, np.float32)
+
+    def real_bias(self) -> np.ndarray | None:
+        """The bias as its codes give it back, float32 ``[C]``; None where there is none."""
+        return None if self.bias is None else np.asarray(self.bias * (self.scales * self.input_scale), np.float32)
 
 
 def integer_weights(
@@ -65,7 +72,7 @@ def integer_weights(
                 f"Expected weights of {bits} bits for the layer {node!r}, but the model came with their codes, which need {own}; "
                 "leave it out of the bit widths, or give the model in floats."
             )
-        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, own, adopted=True)
+        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, own, axis, input_scale, adopted=True)
     scales = numerics.weight_scales(weight, bits, axis)
     if bias is not None:
         needed = np.abs(bias.astype(np.float64)) / (input_scale * LARGEST_BIAS)
@@ -75,7 +82,7 @@ def integer_weights(
     codes = np.empty(weight.shape, np.int8)
     for place, part in _channels(weight, axis):
         codes[(slice(None),) * axis + (place,)] = numerics.weight_codes(part, scales[place], bits, axis)
-    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, bits, remark=remark)
+    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, bits, axis, input_scale, remark=remark)
 
 
 def _width(codes: np.ndarray) -> int:

@@ -35,6 +35,7 @@ from tapdot.passes.reorder_filters import ReorderFilters
 from tapdot.passes.requantize import Requantize
 from tapdot.passes.require_scales import RequireScales
 from tapdot.passes.resolve_windows import ResolveWindows
+from tapdot.passes.train_quantized import TrainQuantized
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Calibration:
 
     data: object = None
     zero_shot: bool = False
+    train: object = None
+    """Samples with labels to train weights on together with their codes; nothing is trained without, unless an option asks."""
 
 
 def clean_up() -> Phase:
@@ -94,6 +97,8 @@ class Int8Options:
 
     cross_layer_equalization: bool = False
     bias_correction: bool = False
+    quantization_aware_training: bool = False
+    """On the samples of the calibration, which then need labels, or on those given to train on."""
 
 
 def int8_recipe(calibration: Calibration | None = None, options: Int8Options | None = None) -> Recipe:
@@ -112,6 +117,8 @@ def _integers(calibration: Calibration | None, options: Int8Options | None, bits
     calibration, options = calibration or Calibration(), options or Int8Options()
     distilled: list[Mapping[str, np.ndarray]] = []
     samples = distilled if calibration.zero_shot else calibration.data
+    labelled = calibration.data if calibration.train is None else calibration.train
+    train = options.quantization_aware_training or calibration.train is not None
     calibrate = RequireScales(bits) if samples is None else Calibrate(samples, widths=bits)
     return (
         Phase("adopt", (AdoptQuantization(),)),
@@ -121,6 +128,7 @@ def _integers(calibration: Calibration | None, options: Int8Options | None, bits
         *([Phase("equalize", (CrossLayerEqualization(),))] if options.cross_layer_equalization else []),
         Phase("calibrate", (calibrate,)),
         *([Phase("correct", (BiasCorrection(samples),))] if options.bias_correction else []),
+        *([Phase("train", (TrainQuantized(labelled),))] if train else []),
         Phase("fuse", (Fuse(), CommonSubexpressions(), DeadCode())),
         Phase("requantize", (Requantize(widths=bits), CommonSubexpressions(), DeadCode())),
     )
@@ -181,13 +189,15 @@ def recipe(
 
 
 def _foreseen(phases: Recipe) -> Recipe:
-    """Passes know those whose options they share: biases are corrected for the codes that the weights will have, and what is
-    compressed is the structure that was found."""
+    """Passes know those whose options they share: biases are corrected and weights trained for the codes that the weights will
+    have, and what is compressed is the structure that was found."""
     steps = {type(step): step for phase in phases for step in phase.passes}
 
     def foresees(step: Pass) -> Pass:
         if isinstance(step, BiasCorrection):
             return replace(step, fuse=steps[Fuse], requantize=steps[Requantize])  # type: ignore[arg-type]
+        if isinstance(step, TrainQuantized):
+            return replace(step, requantize=steps[Requantize])  # type: ignore[arg-type]
         if isinstance(step, CompressWeights):
             return replace(step, adopt=steps[AdoptSparsity])  # type: ignore[arg-type]
         return step
@@ -201,7 +211,7 @@ def options(name: str) -> list[str]:
         return describe(RECIPES[name](None))
     own = [f"int8.{field.name}={str(field.default).lower()}" for field in fields(Int8Options)]
     own += ["mixed.bits=none"] * (name in MIXED_RECIPES)
-    return own + describe(RECIPES[name](Calibration(zero_shot=True), Int8Options(True, True)))
+    return own + describe(RECIPES[name](Calibration(zero_shot=True), Int8Options(True, True, True)))
 
 
 def _bit_widths(settings: Sequence[str]) -> BitWidths:

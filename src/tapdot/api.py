@@ -54,6 +54,7 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     shapes: Mapping[str, Sequence[int]] | None = None,
     settings: Sequence[str] = (),
     bits: BitWidths | None = None,
+    train: object = None,
     dump: Path | None = None,
     check: bool = False,
     records: str | os.PathLike[str] | None = None,
@@ -71,6 +72,8 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     batch norms. A model that was quantized elsewhere says its own ranges and needs neither. ``pattern`` and ``pattern-int8`` are
     ``float`` and ``int8`` with sparse kernels for what is pruned in the model. ``mixed`` is ``int8`` with ``bits`` (or the line
     ``mixed.bits=FILE`` among the settings) saying which layer's weights and activations get 8, 4 or 2 bits.
+    ``train``, samples with labels in the same forms, lets the weights of a recipe with integers learn to live with their codes;
+    ``train_quantized.epochs`` and its other options are set as those of any pass.
 
     Raises TapdotError for anything the user can act on.
     """
@@ -79,7 +82,13 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     check_bits(recipe, bits is not None, settings)
     layout = pipeline.Phase("layout", (AssignLayouts(target),))
     phases = find_recipe(
-        recipe, settings, Calibration(_replayed(data), zero_shot), target=target, measure=_measure, bits=bits, then=(layout,)
+        recipe,
+        settings,
+        Calibration(_replayed(data), zero_shot, train),
+        target=target,
+        measure=_measure,
+        bits=bits,
+        then=(layout,),
     )
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)
