@@ -112,15 +112,12 @@ class BitWidths:
             value = nodes[name.removesuffix(OUTPUT)].outputs[0]
         else:  # (3)
             value = name if name in graph.types else nodes[name].outputs[0]
-        wanted = value
-        while value not in places:
-            producer = graph.producer(value)
-            if producer is None or producer.op not in (*SAME_ON_CODES, *MAXIMA):
-                later = _next(graph, places, wanted)
-                hint = f"but only what is made of it, {later!r}" if later else "because no integer node reads it"
-                raise TapdotError(f"Expected a tensor that becomes codes for {name!r}, found that {wanted!r} does not, {hint}.")
-            value = producer.inputs[0]
-        return value
+        source = codes_read(graph, places, value)
+        if source is None:
+            later = _next(graph, places, value)
+            hint = f"but only what is made of it, {later!r}" if later else "because no integer node reads it"
+            raise TapdotError(f"Expected a tensor that becomes codes for {name!r}, found that {value!r} does not, {hint}.")
+        return source
 
     # -- JSON -----------------------------------------------------------------------------------------------------------------
 
@@ -160,6 +157,16 @@ class BitWidths:
 def layers(graph: Graph) -> dict[str, Node]:
     """The layers of a graph by name, in order."""
     return {node.name: node for node in graph.nodes if node.op in LAYERS and node.operand(1) in graph.constants}
+
+
+def codes_read(graph: Graph, places: Mapping[str, str], value: str) -> str | None:
+    """The value that gets the codes which whoever reads ``value`` computes with, perhaps moved on their way; None for floats."""
+    while value not in places:
+        producer = graph.producer(value)
+        if producer is None or producer.op not in (*SAME_ON_CODES, *MAXIMA):
+            return None
+        value = producer.inputs[0]
+    return value
 
 
 def _check_width(bits: object, what: str) -> None:

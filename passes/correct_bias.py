@@ -45,6 +45,9 @@ from tapdot.passes.fuse import Fuse
 from tapdot.passes.requantize import Requantize
 from tapdot.passes.samples import Feed, feeds
 
+OUTPUT_AXIS = {"Conv": 0, "Gemm": 1}
+"""The axis of the weights that runs over output channels."""
+
 
 @dataclass(frozen=True)
 class BiasCorrection(Pass):

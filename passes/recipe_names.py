@@ -15,6 +15,8 @@ SPARSE_RECIPES = ("pattern", "pattern-int8")
 """Those that look for what is pruned."""
 MIXED_RECIPES = ("mixed",)
 """Those whose layers get bits one by one."""
+SENSITIVITY_METHODS = ("kl", "prediction", "masked", "hessian")
+"""Ways to measure what bits lose: the keys of ``sensitivity.METHODS``."""
 CALIBRATING_PASSES = ("calibrate", "distill_samples")
 """Passes that are there only where samples are."""
 
@@ -66,7 +68,7 @@ def check_bits(recipe: str, given: bool, settings: Sequence[str] = ()) -> None:
     elif not (given or lines):
         raise TapdotError(
             f"The recipe {recipe!r} needs to know how many bits each layer gets: name a JSON file of bit widths "
-            "(--set mixed.bits=FILE), or use the recipe int8."
+            "(--bits FILE), say what all may cost (--budget size=50%), or use the recipe int8."
         )
 
 

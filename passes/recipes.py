@@ -109,7 +109,7 @@ def int8_recipe(calibration: Calibration | None = None, options: Int8Options | N
 def mixed_recipe(
     calibration: Calibration | None = None, options: Int8Options | None = None, bits: BitWidths | None = None
 ) -> Recipe:
-    """Integers of 8, 4 or 2 bits, as bit widths say layer by layer (--set mixed.bits=FILE)."""
+    """Integers of 8, 4 or 2 bits, as bit widths say layer by layer (--bits FILE)."""
     return _integers(calibration, options, bits or BitWidths())
 
 

@@ -51,6 +51,6 @@ def test_a_bad_choice_is_a_sentence(tapdot: Tapdot, folder: Path, bits: object, 
 
 
 def test_without_bits_it_says_what_to_give(tapdot: Tapdot, folder: Path) -> None:
-    failed(tapdot(*arguments(folder)), "name a JSON file of bit widths (--set mixed.bits=FILE)")
+    failed(tapdot(*arguments(folder)), "name a JSON file of bit widths (--bits FILE)")
     other = ("compile", folder / "residual.onnx", "-o", folder / "r.tapdot", "--set", "mixed.bits=bits.json")
     failed(tapdot(*other), "The recipe 'float' takes no bit widths by layer")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tapdot.compiler.errors import TapdotError
     from tapdot.compiler.graph import Graph
     from tapdot.compiler.package import Package, load
+    from tapdot.mixed import bit_choices
     from tapdot.passes.admm import Pruner
     from tapdot.passes.bit_widths import BitWidths
     from tapdot.pruning import prune
@@ -32,6 +33,7 @@ _HOMES = {
     "connect": "tapdot.runtime.devices",
     "prune": "tapdot.pruning",
     "sensitivity": "tapdot.sensitivities",
+    "bit_choices": "tapdot.mixed",
     "tune": "tapdot.tuning",
     "Pruner": "tapdot.passes.admm",
     "BitWidths": "tapdot.passes.bit_widths",
@@ -47,6 +49,7 @@ __all__ = [
     "Pruner",
     "TapdotError",
     "__version__",
+    "bit_choices",
     "compile",
     "connect",
     "load",

@@ -155,7 +155,7 @@ def test_bits_are_given_once_and_to_the_recipe_that_takes_them() -> None:
     check_bits("mixed", True)
     check_bits("mixed", False, ("mixed.bits=f",))
     for arguments, message in (
-        (("mixed", False), r"needs to know how many bits each layer gets: .*--set mixed.bits=FILE"),
+        (("mixed", False), r"needs to know how many bits each layer gets: .*--bits FILE"),
         (("mixed", True, ("mixed.bits=f",)), "bit widths once"),
         (("int8", True), "recipe 'int8' takes no bit widths by layer; choose them with --recipe mixed"),
         (("float", False, (" mixed.bits = f",)), "recipe 'float' takes no bit widths"),
