@@ -44,8 +44,8 @@ class Training:
     distillation: float = 0.7
     """What share of the loss is the distance to the dense network's answers, rather than to the labels.
 
-    A network trained to its end is a good teacher: on the miniature ResNet at 8x, 0.7 gives 1.1 points more than labels alone. One
-    that is still far from there holds the pruned network back; leave it at 0 for such.
+    A network trained to its end is a good teacher: on the miniature ResNet at 8x, 0.7 gives 1.1 points more than labels alone.
+    One that is still far from there holds the pruned network back; leave it at 0 for such.
     """
     temperature: float = 2.0
     """That both answers are softened by for it (Hinton et al., 2015)."""

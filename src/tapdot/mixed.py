@@ -18,7 +18,7 @@ from tapdot.passes.bit_candidates import WIDE, BitChoices, model_layers, rows_of
 from tapdot.passes.bit_widths import WIDTHS, BitWidths
 from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.recipes import Calibration, recipe
-from tapdot.passes.sensitivity import SAMPLES, measure_sensitivity
+from tapdot.passes.sensitivity import measure_sensitivity
 
 if TYPE_CHECKING:
     from tapdot.runtime.devices.base import Device
@@ -39,7 +39,7 @@ def bit_choices(
     activations: str = "fixed",
     method: str = "kl",
     fixed: Mapping[str, int] | None = None,
-    samples: int | None = SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
     shapes: Mapping[str, Sequence[int]] | None = None,
     settings: Sequence[str] = (),

@@ -70,7 +70,7 @@ def test_costs_are_those_of_packed_weights_and_of_both_widths() -> None:
 def test_every_combination_is_a_candidate_where_each_has_bits_of_its_own() -> None:
     table = choices("own").table
     found = {candidate.label: candidate for candidate in table.layers[1].candidates}
-    assert len(found) == 8 and list(found)[0] == "a8 w8/8"
+    assert len(found) == 8 and next(iter(found)) == "a8 w8/8"
     mixed = found["a4 w8/4"]
     assert mixed.costs == {"size": 4 + 5, "bops": 10 * 32 + 200 * 16} and mixed.sensitivity == 0.0 + 4.0 + 16.0
 

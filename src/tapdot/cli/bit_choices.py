@@ -33,9 +33,7 @@ ActivationsOption = Annotated[
 ]
 SensitivityOption = Annotated[
     str,
-    typer.Option(
-        "--sensitivity", metavar="NAME", help=f"How what bits cost in accuracy is measured: {', '.join(SENSITIVITY_METHODS)}."
-    ),
+    typer.Option("--sensitivity", metavar="NAME", help=f"How what bits lose is measured: {', '.join(SENSITIVITY_METHODS)}."),
 ]
 MeasuredOption = Annotated[
     str | None,
