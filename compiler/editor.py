@@ -158,15 +158,16 @@ class Editor:
 
     # -- adding ------------------------------------------------------------------------------------------------------------
 
-    def constant(self, array: np.ndarray, name: str = "constant", quant: Quant | None = None) -> Value:
+    def constant(self, array: np.ndarray, name: str = "constant", quant: Quant | None = None, dtype: str | None = None) -> Value:
         """A known array; it takes the name over from a constant that nobody reads any more, else the name is made unique.
 
-        ``quant`` says what codes the array was made of.
+        ``quant`` says what codes the array was made of, ``dtype`` its element type where the array's own is wider.
         """
         wish, name = name, unique_name(name, self.types)
         self._constant_wishes[name] = wish
         self.constants[name] = np.array(array, order="C", copy=None)
-        self.types[name] = replace(TensorType.of(self.constants[name]), quant=quant)
+        kind = TensorType.of(self.constants[name])
+        self.types[name] = replace(kind, quant=quant, dtype=dtype or kind.dtype)
         return self.value(name)
 
     def add(

@@ -165,8 +165,16 @@ class Graph:
 
         return print_graph(self)
 
-    def to_torch(self) -> GraphModule:
-        """An ``nn.Module`` over the same weights: the differentiable reference; see ``compiler.interpreter``."""
+    def to_torch(self, fake_quant: bool = False) -> GraphModule:
+        """An ``nn.Module`` over the same weights: the differentiable reference; see ``compiler.interpreter``.
+
+        With ``fake_quant``, of a calibrated graph, it computes with what the weights' codes stand for; see
+        ``passes.fake_quantize``.
+        """
+        if fake_quant:
+            from tapdot.passes.fake_quantize import FakeQuantizedModule
+
+            return FakeQuantizedModule(self)
         from tapdot.compiler.interpreter import GraphModule
 
         return GraphModule(self)
@@ -205,12 +213,13 @@ class GraphBuilder:
         self.types[name] = kind
         return name
 
-    def constant(self, array: np.ndarray, name: str = "constant") -> str:
-        """Adds a known array; the name is made unique."""
+    def constant(self, array: np.ndarray, name: str = "constant", dtype: str | None = None) -> str:
+        """Adds a known array; the name is made unique. ``dtype`` is its element type where the array's own is wider."""
         name = self.fresh(name)
         # (ascontiguousarray would turn a scalar into a vector)
         self.constants[name] = np.array(array, order="C", copy=None)
-        self.types[name] = TensorType.of(self.constants[name])
+        kind = TensorType.of(self.constants[name])
+        self.types[name] = replace(kind, dtype=dtype or kind.dtype)
         return name
 
     def add(

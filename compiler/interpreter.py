@@ -160,6 +160,10 @@ class GraphModule(nn.Module):
         """The parameter or buffer that holds a constant of the graph."""
         return getattr(self, self._places[name])
 
+    def operand(self, name: str) -> Tensor:
+        """What nodes compute with where they name a constant: the same, but in modules that simulate something of it."""
+        return self.constant(name)
+
     def find(self, name: str) -> Tensor | None:
         """The same, or None for a constant that no node computes with."""
         return self.constant(name) if name in self._places else None
@@ -189,7 +193,7 @@ class GraphModule(nn.Module):
         if len(inputs) != len(self.graph.inputs):
             raise InputError(f"Expected {len(self.graph.inputs)} input tensors, found {len(inputs)}.")
         named = dict(zip(self.graph.inputs, inputs, strict=True))
-        return _execute(self.graph, named, self.constant, self._evaluate, keep)
+        return _execute(self.graph, named, self.operand, self._evaluate, keep)
 
     def _evaluate(self, node: Node, operands: Sequence[Tensor | None]) -> Sequence[Tensor]:
         entry = lookup(node.op)

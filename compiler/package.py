@@ -4,7 +4,7 @@
 entry          content
 ============== ==========================================================================================================
 weights.bin    arrays packed for the kernels, each on a 64-byte boundary; stored uncompressed on a 64-byte boundary of the
-               file, so that it is mapped in place
+               file, so that it is mapped in place (with weights of 4 or 2 bits: see ``compiler.narrow_weights``)
 kernels.so     machine code only
 graph.txt      the graph the kernels were made from, with layouts; its weights come back through each family's exact unpack
 constants.npz  constants of that graph that are no kernel's weights (no pickles)
@@ -38,6 +38,7 @@ from tapdot.compiler.coverage import Coverage
 from tapdot.compiler.errors import PackageError, TapdotError
 from tapdot.compiler.files import replacing
 from tapdot.compiler.graph import Graph
+from tapdot.compiler.narrow_weights import NarrowArray, in_memory, stored_bytes
 from tapdot.compiler.program import WEIGHTS, KernelCall, Program
 from tapdot.compiler.sparsity import LayerStructure
 from tapdot.compiler.text import parse_graph, print_graph
@@ -50,8 +51,10 @@ if TYPE_CHECKING:
 
 MOST_MANIFEST_BYTES = 64 << 20
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older tapdot could not run a newer package."""
+FORMAT_OF_BYTES = 1
+"""Of packages without narrow weights, which older ones run too."""
 
 WEIGHTS_ENTRY, LIBRARY_ENTRY, GRAPH_ENTRY, CONSTANTS_ENTRY, MANIFEST_ENTRY = (
     "weights.bin",
@@ -112,6 +115,8 @@ class Package:
     ) -> None:
         self.path = path
         self.manifest = manifest
+        self.narrow = tuple(NarrowArray(*found) for found in manifest.get("narrow_weights", ()))
+        """Arrays of weights.bin that the file holds in fewer bits than memory."""
         self._temporary = temporary
 
     # -- facts --------------------------------------------------------------------------------------------------------------
@@ -162,8 +167,30 @@ class Package:
         """What is pruned in the layers that are computed sparse, and how it is stored."""
         return tuple(LayerStructure.from_json(found) for found in self.manifest.get("sparsity", ()))
 
-    @property
+    @cached_property
     def weights(self) -> FileRange:
+        """The block of weights as a program takes it: mapped from the package, or, where it holds narrow ones, from a file of
+        their bytes that lives as long as this object. Raises TapdotError where the disk refuses that.
+        """
+        if not self.narrow:
+            return self.stored_weights
+        path, digest, size = self._folder / WEIGHTS_ENTRY, hashlib.sha256(), 0
+        where = self.stored_weights
+        stored = np.memmap(where.path, np.uint8, "r", where.offset, (where.size,))
+        try:
+            with path.open("wb") as file:
+                for piece in in_memory(stored, self.narrow):
+                    digest.update(piece)
+                    size += file.write(piece)
+        except OSError as error:
+            raise TapdotError(
+                f"Could not unpack the weights of {self.path} in {path.parent}: {error.strerror or error}. Free space there, or "
+                "set TMPDIR to a folder that has more."
+            ) from error
+        return FileRange(path, 0, size, digest.hexdigest())
+
+    @property
+    def stored_weights(self) -> FileRange:
         """Where ``weights.bin`` lies in the file."""
         with zipfile.ZipFile(self.path) as archive:
             header = archive.getinfo(WEIGHTS_ENTRY).header_offset
@@ -176,11 +203,16 @@ class Package:
     @cached_property
     def library(self) -> Path:
         """The shared library as a file of its own, which lives as long as this object."""
-        if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
-        path = Path(self._temporary.name) / LIBRARY_ENTRY
+        path = self._folder / LIBRARY_ENTRY
         path.write_bytes(self.read(LIBRARY_ENTRY))
         return path
+
+    @property
+    def _folder(self) -> Path:
+        """For files of this object's own."""
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="tapdot-package-")
+        return Path(self._temporary.name)
 
     def read(self, entry: str) -> bytes:
         """The bytes of one entry."""
@@ -244,7 +276,7 @@ class Package:
             with zipfile.ZipFile(path) as archive:
                 package = cls(path, _read_manifest(path, archive))
                 _check_entries(path, archive, package.manifest["entries"])
-            if package.program.weights_bytes != package.weights.size:
+            if stored_bytes(package.program.weights_bytes, package.narrow) != package.stored_weights.size:
                 raise ValueError("the program and the weights are not of one package")
             _ = package.target, package.coverage, package.numeric_gap, package.sparsity
             return package
@@ -282,7 +314,7 @@ class Package:
                 _write(archive, entries, GRAPH_ENTRY, [print_graph(lowered.graph).encode()])
                 _write(archive, entries, CONSTANTS_ENTRY, [_loose_constants(lowered)])
                 manifest = {
-                    "format": FORMAT,
+                    "format": FORMAT if lowered.weights.narrow else FORMAT_OF_BYTES,
                     "tapdot": importlib.metadata.version("tapdot"),
                     "tvm": SUPPORTED_TVM,
                     "name": name,
@@ -293,6 +325,7 @@ class Package:
                     "coverage": None if coverage is None else coverage.json(),
                     "numeric_gap": [dataclasses.asdict(gap) for gap in numeric_gap],
                     "sparsity": [layer.json() for layer in sparsity],
+                    "narrow_weights": [array.json() for array in lowered.weights.narrow],
                     "entries": entries,
                     "program": lowered.program.json(),
                 }

@@ -37,7 +37,7 @@ def coverage(graph: Graph, reasons: Mapping[str, str] | None = None) -> Coverage
         tuple(_island(graph, nodes, reasons or {}) for nodes in float_islands(graph)),
         tuple(_conversions(graph)),
         {kind: count for kind, count in macs.items() if count},
-        _by_dtype((array.dtype.name, array.nbytes) for array in graph.constants.values()),
+        _by_dtype((graph.type(name).dtype, graph.type(name).bytes) for name in graph.constants),
         _by_dtype((kind.dtype, kind.bytes) for kind in computed),
     )
 

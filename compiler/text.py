@@ -25,7 +25,7 @@ import numpy as np
 
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Attribute, Graph, Node
-from tapdot.compiler.types import DTYPES, TensorType
+from tapdot.compiler.types import DTYPES, TensorType, described
 
 INLINE = 16
 """Constants of at most this many elements are printed in full."""
@@ -238,10 +238,10 @@ class _Line:
             if name not in given:
                 raise GraphError(f"Expected an array for constant {print_name(name)} beside the text, found none.")
             array = given[name]
-            if (array.shape, array.dtype.name) != (kind.shape, kind.dtype) or fingerprint(array) != digest:
+            if not kind.holds(array) or fingerprint(array) != digest:
                 raise GraphError(
                     f"Expected constant {print_name(name)} to be {kind} with hash {digest}, found "
-                    f"{TensorType.of(array)} with hash {fingerprint(array)}; text and arrays are not from one graph."
+                    f"{described(array)} with hash {fingerprint(array)}; text and arrays are not from one graph."
                 )
             return array
         values = self.json("elements such as [1, 2] or sha256:...")

@@ -12,6 +12,7 @@ import numpy as np
 
 from tapdot.compiler.errors import GraphError
 from tapdot.kernels.layout import Layout, elements
+from tapdot.kernels.numerics import NARROW_BITS
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("float32"),
@@ -26,8 +27,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "int64": np.dtype("int64"),
     "uint64": np.dtype("uint64"),
     "bool": np.dtype("bool"),
+    **dict.fromkeys(NARROW_BITS, np.dtype("int8")),
 }
-"""Element types a graph may hold, by the name they print under."""
+"""Element types a graph may hold, by the name they print under, and the elements of their arrays.
+
+``int4`` and ``int2`` are types of constants: weights whose codes need no whole byte. Their arrays hold one code a byte.
+"""
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,17 @@ class TensorType:
 
     @property
     def bytes(self) -> int:
-        """Bytes of the physical buffer (of the row-major tensor where no layout is set)."""
-        return elements(self.shape, self.layout) * DTYPES[self.dtype].itemsize
+        """Bytes of the physical buffer (of the row-major tensor where no layout is set); of narrow codes, packed side by side."""
+        bits = NARROW_BITS.get(self.dtype, 8 * DTYPES[self.dtype].itemsize)
+        return -(-elements(self.shape, self.layout) * bits // 8)
+
+    def holds(self, array: np.ndarray) -> bool:
+        """Whether an array is one of this shape and element type."""
+        if tuple(array.shape) != self.shape or array.dtype != DTYPES[self.dtype]:
+            return False
+        limit = 2 ** (NARROW_BITS.get(self.dtype, 8) - 1)
+        narrow = self.dtype in NARROW_BITS and array.size > 0
+        return not narrow or (-limit <= int(array.min()) and int(array.max()) < limit)
 
     def with_layout(self, layout: Layout | None) -> TensorType:
         """The same type at another place in memory."""
@@ -118,6 +132,12 @@ class TensorType:
     def of(cls, array: np.ndarray) -> TensorType:
         """The type of a numpy array."""
         return cls(tuple(array.shape), array.dtype.name)
+
+
+def described(array: np.ndarray) -> str:
+    """An array for a message that finds it to be of another type; of integers, what they reach to."""
+    reach = f" of {array.min()} to {array.max()}" if array.dtype.kind in "iu" and array.size else ""
+    return f"{TensorType.of(array)}{reach}"
 
 
 _TYPE = re.compile(r"(?P<dtype>\w+)\[(?P<shape>[\d,]*)\](?: (?P<quant>!quant\([^)]*\)))?(?: (?P<layout><[^>]*>))?")

@@ -8,7 +8,7 @@ from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators import infer
 from tapdot.compiler.text import print_name, print_node
-from tapdot.compiler.types import TensorType
+from tapdot.compiler.types import TensorType, described
 
 
 def verify(graph: Graph) -> None:
@@ -26,8 +26,8 @@ def verify(graph: Graph) -> None:
         _introduce(name, known, graph, None)
     for name, array in graph.constants.items():
         kind = graph.types[name]
-        if (tuple(array.shape), array.dtype.name) != (kind.shape, kind.dtype):
-            raise GraphError(f"Expected constant {print_name(name)} to be {kind}, found an array {TensorType.of(array)}.")
+        if not kind.holds(array):
+            raise GraphError(f"Expected constant {print_name(name)} to be {kind}, found an array {described(array)}.")
     node_names: set[str] = set()
     for node in graph.nodes:
         if not node.name or node.name in node_names:

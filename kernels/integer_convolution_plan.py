@@ -11,8 +11,9 @@ from tapdot.kernels.emit import Value
 from tapdot.kernels.family import Config
 from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa import Isa
-from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors, narrow_vectors
 from tapdot.kernels.layout import round_up
+from tapdot.kernels.numerics import NARROW_BITS
 from tapdot.kernels.parallel import row_splits
 from tapdot.kernels.plane_cover import PlaneCover, Region, Shape
 from tapdot.kernels.register_tile import QUAD, Tile, even_parts, segments
@@ -37,6 +38,22 @@ class QuadGeometry(Geometry):
 
     unit = QUAD
     """Consecutive input channels that one dot product sums."""
+
+    @property
+    def narrow(self) -> bool:
+        """Whether weights have 4 bits or fewer."""
+        return self.workload.inputs[1].dtype in NARROW_BITS  # type: ignore[union-attr]
+
+    @property
+    def emitters(self) -> IntegerVectors:
+        """What multiplies."""
+        return narrow_vectors(self.isa) if self.narrow else integer_vectors(self.isa)
+
+    def may_pack(self, tile_vectors: int) -> bool:
+        """Whether a byte may hold the weights of two quads: where quads come in pairs, and weights are narrow."""
+        units = self.window(tile_vectors) // self.unit
+        whole = self.group == 1 or (self.whole_groups(tile_vectors) and self.channels_per_group % BLOCK == 0)
+        return self.narrow and whole and units % 2 == 0 and self.channels > QUAD
 
     @property
     def vectors(self) -> int:
@@ -81,22 +98,22 @@ class QuadGeometry(Geometry):
         """Whether the taps of a window's row lie side by side, as the quads of a block do: in an image stored in quads."""
         layout = self.x.layout
         in_quads = layout is None or layout.channel_block == QUAD
-        lanes = integer_vectors(self.isa).quads_per_load
+        lanes = self.emitters.quads_per_load
         return in_quads and lanes > 1 and self.channels <= QUAD and self.group == 1 and self.dilations[1] == 1
 
     # -- what a tile costs --------------------------------------------------------------------------------------------------
 
-    def fits(self, tile: Tile) -> bool:
+    def fits(self, tile: Tile, packed: bool = False) -> bool:
         """Whether accumulators and operands stay in registers: all weights and the quad at hand, or, where a load serves several
         quads, those of every position and two passing vectors of weights."""
-        vectors = integer_vectors(self.isa)
-        weights, quads = (2, tile.positions) if vectors.quads_per_load > 1 else (tile.vectors, 1)
+        vectors = self.emitters
+        weights, quads = (2, tile.positions) if vectors.quads_per_load > 1 else (tile.vectors * (1 + packed), 1)
         used = tile.accumulators + weights * vectors.weight_registers + quads * vectors.quad_registers
         return used + vectors.spare_registers <= self.isa.registers
 
     def tile_cycles(self, tile: Tile) -> float:
         """Cycles of one tile."""
-        vectors, window = integer_vectors(self.isa), self.window(tile.vectors)
+        vectors, window = self.emitters, self.window(tile.vectors)
         if vectors.quads_per_load == 1:
             return tile.cycles(self.isa, self.taps) * window
         # Small cores issue in order: every instruction counts. Weights come in pairs.
@@ -123,10 +140,13 @@ class QuadPlan:
     geometry: QuadGeometry
     tile: Tile
     splits: int
+    packed: bool = False
+    """Whether a byte of the weights holds those of two quads."""
 
     @classmethod
     def of(cls, geometry: QuadGeometry, config: Config) -> QuadPlan:
-        return cls(geometry, Tile(config["vectors"], config["rows"], config["columns"]), config["splits"])
+        tile = Tile(config["vectors"], config["rows"], config["columns"])
+        return cls(geometry, tile, config["splits"], bool(config.get("packed", 0)))
 
     @property
     def window(self) -> int:
@@ -147,13 +167,14 @@ class QuadPlan:
         ]
 
     def panel_elements(self, vectors: int) -> int:
-        """Packed weights of a tile of that many vectors."""
-        return self.geometry.taps * self.window * vectors * self.geometry.isa.lanes
+        """Bytes of the weights of a tile of that many vectors."""
+        return self.geometry.taps * self.window * vectors * self.geometry.isa.lanes // (1 + self.packed)
 
     def panel_shape(self, vectors: int) -> tuple[int, ...]:
         """[kernel height, kernel width, quads, vectors, lanes * 4] (or 8, see ``QuadGeometry.unit``)."""
         geometry = self.geometry
-        return (*geometry.kernel, self.window // geometry.unit, vectors, geometry.isa.lanes * geometry.unit)
+        units = self.window // geometry.unit // (1 + self.packed)
+        return (*geometry.kernel, units, vectors, geometry.isa.lanes * geometry.unit)
 
 
 # -- configurations ---------------------------------------------------------------------------------------------------------
@@ -172,13 +193,17 @@ def space(geometry: QuadGeometry) -> dict[str, list[int]]:
         "rows": [r for r in (1, 2, 3, 4, 7) if r <= geometry.height],
         "columns": even_parts(geometry.width, 28),
         "splits": [s for s in (1, 2, 4, 7, 8, 14, 16, 28) if s <= geometry.height],
+        **({"packed": [0, 1]} if geometry.may_pack(1) else {}),
     }
 
 
 def settle(geometry: QuadGeometry, config: Config) -> Config | None:
     """A configuration whose tile stays in registers and whose parts all have rows."""
     tile = Tile(config["vectors"], config["rows"], config["columns"])
-    if not geometry.fits(tile) or config["splits"] > -(-geometry.height // tile.rows):
+    packed = bool(config.get("packed", 0))
+    if packed and not geometry.may_pack(tile.vectors):
+        return None
+    if not geometry.fits(tile, packed) or config["splits"] > -(-geometry.height // tile.rows):
         return None
     return config if tile.vectors == 1 or geometry.whole_groups(tile.vectors) else None
 
@@ -192,7 +217,8 @@ def default_config(geometry: QuadGeometry, cores: int) -> Config:
         candidates += [(_cost(geometry, vectors, cover, shape), vectors, *shape) for shape in shapes]
     _, vectors, rows, columns = min(candidates, default=(0.0, 1, 1, 1))
     splits = _splits(geometry, Tile(vectors, rows, columns), cores)
-    return {"vectors": vectors, "rows": rows, "columns": columns, "splits": splits}
+    chosen = {"vectors": vectors, "rows": rows, "columns": columns, "splits": splits}
+    return {**chosen, "packed": 0} if geometry.may_pack(1) else chosen
 
 
 def tile_shapes(geometry: QuadGeometry, vectors: int) -> list[Shape]:

@@ -1,7 +1,9 @@
-"""Fully connected layers of codes: a row-major activation times a constant matrix of 8-bit weights.
+"""Fully connected layers of codes: a row-major activation times a constant matrix of weights of 8 bits or fewer.
 
 One row is a stream of weights, as many vectors of columns side by side as hide the latency of a dot product; several rows share
 each weight through the register tile of the convolutions, with rows in the place of positions.
+
+Memory is what limits one row. So weights of 4 bits and fewer lie packed, a byte for two quads, and are unpacked in registers.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from tapdot.kernels.integer_convolution_plan import tile_vectors
 from tapdot.kernels.integer_epilogue import IntegerEpilogue
 from tapdot.kernels.integer_operands import BLOCK
 from tapdot.kernels.isa import Isa
-from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.isa.integer import IntegerVectors, integer_vectors, narrow_vectors
 from tapdot.kernels.layout import CODES, round_up
+from tapdot.kernels.numerics import NARROW_BITS
 from tapdot.kernels.parallel import pays
 from tapdot.kernels.register_tile import QUAD, Products, Tile, accumulate, segments
 from tapdot.kernels.target import Target
@@ -34,7 +37,10 @@ STEP_QUADS = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """The matrix cut into panels of vectors: ``[panel][quads][vectors][lanes * 4]``, the last panel perhaps narrower."""
+    """The matrix cut into panels of vectors: ``[panel][quads][vectors][lanes * 4]``, the last panel perhaps narrower.
+
+    Packed weights are cut alike, with pairs of quads in the place of quads.
+    """
 
     workload: Workload
     isa: Isa
@@ -49,8 +55,33 @@ class Plan:
         return self.workload.inputs[0].shape[1]  # type: ignore[union-attr]
 
     @property
+    def narrow(self) -> bool:
+        """Whether two weights share a byte."""
+        return self.workload.inputs[1].dtype in NARROW_BITS  # type: ignore[union-attr]
+
+    @property
+    def emitters(self) -> IntegerVectors:
+        """What multiplies."""
+        return narrow_vectors(self.isa) if self.narrow else integer_vectors(self.isa)
+
+    @property
+    def packed_quads(self) -> int:
+        """Quads whose weights share bytes."""
+        return 2 if self.narrow else 1
+
+    @property
     def quads(self) -> int:
-        return -(-self.depth // QUAD)
+        return round_up(-(-self.depth // QUAD), self.packed_quads)
+
+    @property
+    def whole_quads(self) -> int:
+        """Those that are read from the activation itself: nothing behind a row is."""
+        return self.depth // (QUAD * self.packed_quads) * self.packed_quads
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of a vector of columns."""
+        return self.quads // self.packed_quads * self.isa.lanes * QUAD
 
     @property
     def columns(self) -> int:
@@ -68,9 +99,11 @@ class Plan:
 
     def fits(self, vectors: int, rows: int) -> bool:
         """Whether sums, weights and quads stay in registers."""
-        emitters = integer_vectors(self.isa)
+        emitters = self.emitters
         weights, quads = (
-            (2, rows * emitters.quad_registers) if emitters.quads_per_load > 1 else (vectors, emitters.quad_registers)
+            (2, rows * emitters.quad_registers)
+            if emitters.quads_per_load > 1
+            else (vectors * self.packed_quads, emitters.quad_registers)
         )
         used = vectors * rows + weights * emitters.weight_registers + quads + emitters.spare_registers
         return used <= self.isa.registers
@@ -95,7 +128,7 @@ class IntegerFullyConnected(Family):
             and a.dtype in CODES
             and not a.constant
             and w.constant
-            and w.dtype == "int8"
+            and w.stored_dtype == "int8"
             and (bias is None or (bias.constant and bias.elements == workload.output.shape[1]))
             and IntegerEpilogue(workload, 3, target.isa).served()
         )
@@ -133,11 +166,14 @@ class IntegerFullyConnected(Family):
     # -- weights ------------------------------------------------------------------------------------------------------------
 
     def pack(self, workload: Workload, config: Config, target: Target, constants: Mapping[int, np.ndarray]) -> list[np.ndarray]:
-        plan, emitters = Plan(workload, target.isa, config["vectors"]), integer_vectors(target.isa)
+        plan = Plan(workload, target.isa, config["vectors"])
+        emitters = plan.emitters
         weight = np.zeros((plan.quads * QUAD, plan.vectors * target.isa.lanes), np.int8)
         weight[: plan.depth, : plan.columns] = constants[1]
         quads = weight.reshape(plan.quads, QUAD, plan.vectors, target.isa.lanes).transpose(2, 0, 3, 1)
         vectors = emitters.pack_weights(quads)
+        if plan.narrow:
+            vectors = emitters.pack_narrow(vectors[:, ::2], vectors[:, 1::2])
         panels = [vectors[first : first + count].transpose(1, 0, 2).reshape(-1) for first, count in plan.panels()]
         bias = np.zeros(plan.vectors * target.isa.lanes, np.int32)
         given = constants.get(2, np.zeros(plan.columns, np.int32)).reshape(-1)
@@ -147,11 +183,15 @@ class IntegerFullyConnected(Family):
     def unpack(
         self, workload: Workload, config: Config, target: Target, packed: Sequence[np.ndarray]
     ) -> Mapping[int, np.ndarray]:
-        plan, emitters = Plan(workload, target.isa, config["vectors"]), integer_vectors(target.isa)
-        size, panels = plan.quads * target.isa.lanes * QUAD, []
+        plan = Plan(workload, target.isa, config["vectors"])
+        emitters = plan.emitters
+        size, rows, panels = plan.column_bytes, plan.quads // plan.packed_quads, []
         for first, count in plan.panels():
-            panel = np.asarray(packed[0][first * size : (first + count) * size]).reshape(plan.quads, count, -1)
-            panels.append(emitters.unpack_weights(panel.transpose(1, 0, 2)))
+            panel = np.asarray(packed[0][first * size : (first + count) * size]).reshape(rows, count, -1)
+            vectors = panel.transpose(1, 0, 2)
+            if plan.narrow:
+                vectors = np.stack(emitters.unpack_narrow(vectors), axis=2).reshape(count, plan.quads, -1)
+            panels.append(emitters.unpack_weights(vectors))
         quads = np.concatenate(panels).transpose(1, 3, 0, 2)
         weight = np.ascontiguousarray(quads.reshape(plan.quads * QUAD, -1)[: plan.depth, : plan.columns])
         found: dict[int, np.ndarray] = {1: weight}
@@ -166,7 +206,7 @@ class IntegerFullyConnected(Family):
         a = workload.inputs[0]
         assert a is not None
         sums = sign * weight.sum(axis=0, dtype=np.int64)
-        offset = integer_vectors(target.isa).operand_offset(a.stored_dtype)
+        offset = Plan(workload, target.isa, 1).emitters.operand_offset(a.stored_dtype)
         return numerics.folded_bias(bias, sums, workload["zero_point"], offset)
 
     # -- code ---------------------------------------------------------------------------------------------------------------
@@ -185,19 +225,20 @@ class _Emitter:
         self.plan = Plan(workload, target.isa, config["vectors"])
         self.tile_rows = config["rows"]
         self.workload, self.isa = workload, target.isa
-        self.products = Products.of_codes(integer_vectors(target.isa))
+        self.products = Products.of_codes(self.plan.emitters, self.plan.narrow)
         self.epilogue = IntegerEpilogue(workload, 3, target.isa)
 
     def emit(self) -> None:
         plan, lanes = self.plan, self.isa.lanes
-        self.weights = argument("weights", plan.quads * QUAD * plan.vectors * lanes, "int8")
+        self.weights = argument("weights", plan.column_bytes * plan.vectors, "int8")
         self.bias = argument("bias", plan.vectors * lanes, "int32")
         self.epilogue.declare_constants()
         self.a = argument("a", plan.rows * plan.depth, self.workload.inputs[0].stored_dtype)  # type: ignore[union-attr]
         self.epilogue.declare_variables()
         self.y = argument("y", self.workload.output.elements, self.workload.output.stored_dtype)
-        weights, dots = plan.quads * QUAD * plan.vectors * lanes, plan.rows * plan.quads * plan.vectors
-        parallel = pays(max(weights / MEMORY_BYTES_PER_CYCLE, dots / integer_vectors(self.isa).dots_per_cycle))
+        loads = plan.column_bytes * plan.vectors / MEMORY_BYTES_PER_CYCLE
+        dots = plan.rows * plan.quads * plan.vectors / plan.emitters.dots_per_cycle
+        parallel = pays(max(loads, dots))
         for first, panels, vectors in segments(plan.vectors, plan.vectors_per_panel):
             size = vectors * lanes
             whole = min(panels, max(0, plan.columns - first * lanes) // size)
@@ -212,7 +253,7 @@ class _Emitter:
     def _panel(self, first: Value, vectors: int, filled: int | None) -> None:
         """Every row of a panel, of which ``filled`` columns are columns of the result (None: all)."""
         plan, lanes = self.plan, self.isa.lanes
-        start = T.Bind(first * lanes * QUAD * plan.quads)
+        start = T.Bind(first * plan.column_bytes)
         channel_values = self.epilogue.channels(first * lanes, vectors)
         for row_start, pieces, rows in segments(plan.rows, self.tile_rows):
             with loop(pieces) as piece:
@@ -230,7 +271,7 @@ class _Emitter:
             bias = load(self.bias, column + v * lanes, lanes)
             for r in range(tile.rows):
                 registers[v * tile.rows + r] = bias
-        whole = plan.depth // QUAD
+        whole = plan.whole_quads
         if whole:
             accumulate(
                 self.products,
@@ -246,23 +287,22 @@ class _Emitter:
                 [r * plan.depth for r in range(tile.rows)],
                 QUAD,
             )
-        if plan.depth % QUAD:
-            self._rest(tile, registers, row, start + whole * tile.vectors * lanes * QUAD)
+        if plan.depth > whole * QUAD:
+            self._rest(tile, registers, row, start + whole // plan.packed_quads * tile.vectors * lanes * QUAD)
         return registers
 
     def _rest(self, tile: Tile, registers: Registers, row: Value, start: Value) -> None:
-        """The last codes of a row that fill no quad: nothing behind the row is read."""
-        depth = self.plan.depth
-        done = depth // QUAD * QUAD
-        tail = local_buffer(tile.rows * QUAD, self.a.dtype)
+        """The last codes of a row that fill no quad, or no pair of packed ones: nothing behind the row is read."""
+        depth, quads, done = self.plan.depth, self.plan.packed_quads, self.plan.whole_quads * QUAD
+        tail = local_buffer(tile.rows * quads * QUAD, self.a.dtype)
         for r in range(tile.rows):
-            for k in range(QUAD):
+            for k in range(quads * QUAD):
                 inside = done + k < depth
                 code = self.a[(row + r) * depth + done + k] if inside else tirx.const(0, self.a.dtype)
-                T.buffer_store(tail, code, [r * QUAD + k])
-        quads = [self.products.broadcasts(tail, r * QUAD, 1)[0] for r in range(tile.rows)]
+                T.buffer_store(tail, code, [r * quads * QUAD + k])
+        codes = [self.products.broadcasts(tail, index * QUAD, 1)[0] for index in range(tile.rows * quads)]
         for v in range(tile.vectors):
-            weights = self.products.weights(self.weights, start + v * self.isa.lanes * QUAD)
-            for r, quad in enumerate(quads):
-                register = v * tile.rows + r
-                registers[register] = self.products.multiply_add(registers[register], quad, weights)
+            for unit, weights in enumerate(self.products.weights(self.weights, start + v * self.isa.lanes * QUAD)):
+                for r in range(tile.rows):
+                    register, quad = v * tile.rows + r, codes[r * quads + unit]
+                    registers[register] = self.products.multiply_add(registers[register], quad, weights)

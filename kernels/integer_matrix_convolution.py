@@ -27,7 +27,10 @@ class OctetGeometry(QuadGeometry):
 
     unit = OCTET
 
-    def fits(self, tile: Tile) -> bool:
+    def may_pack(self, tile_vectors: int) -> bool:
+        return False
+
+    def fits(self, tile: Tile, packed: bool = False) -> bool:
         """Whether accumulators, both octets of every pair of positions and two passing vectors of weights stay in registers."""
         pairs = -(-tile.positions // 2)
         return 2 * tile.vectors * pairs + 2 * pairs + 2 <= self.isa.registers
@@ -51,8 +54,8 @@ class IntegerMatrixConvolution(IntegerConvolution):
     name = "integer_matrix_convolution"
     geometry = OctetGeometry
 
-    def _vectors(self, target: Target) -> MatrixDots:
-        return MatrixDots(target.isa)
+    def _vectors(self, geometry: QuadGeometry) -> MatrixDots:
+        return MatrixDots(geometry.isa)
 
     def serves(self, workload: Workload, target: Target) -> bool:
         if target.isa.dot != "smmla" or not super().serves(workload, target):
@@ -99,7 +102,7 @@ class _MatrixEmitter(Emitter):
                 for pair in range(pairs):
                     accumulators[(2 * v + half) * pairs + pair] = bias
         accumulate(
-            _Pairs(2, OCTET, 2, dots.weights, dots.quads, dots.dot, vectors=dots),
+            _Pairs(2, OCTET, 2, lambda buffer, offset: (dots.weights(buffer, offset),), dots.quads, dots.dot, vectors=dots),
             Tile(2 * tile.vectors, 1, pairs),
             accumulators,
             self.weights,

@@ -49,7 +49,7 @@ class QuadConvolution(Family):
             and x.dtype in CODES
             and not x.constant
             and all(array.constant for array in arrays)
-            and arrays[4].dtype == "int8"
+            and arrays[4].stored_dtype == "int8"
             and arrays[5].shape == QUAD.shape
             and (bias is None or bias.constant)
             and tuple(workload["kernel_shape"]) == (1, 1)

@@ -53,7 +53,7 @@ class PatternConvolution(Family):
             and x.dtype in CODES
             and not x.constant
             and all(array.constant for array in arrays)
-            and arrays[4].dtype == "int8"
+            and arrays[4].stored_dtype == "int8"
             and (bias is None or bias.constant)
             and tuple(workload["kernel_shape"]) == (3, 3)
             and strides in ((1, 1), (2, 2))

@@ -131,7 +131,7 @@ class IntegerSparseFullyConnected(Family):
             and a.dtype in CODES
             and not a.constant
             and all(operand is not None and operand.constant for operand in arrays)
-            and weight.dtype == "int8"
+            and weight.stored_dtype == "int8"
             and BLOCK % weight.shape[1] == 0
             and patterns.shape == QUAD_PATTERN.shape
             and (bias is None or (bias.constant and bias.elements == workload.output.shape[1]))

@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from tapdot.kernels.numerics import NARROW_BITS
+
 ALIGNMENT = 64
 """Every buffer in the arena and every array in ``weights.bin`` starts at a multiple of this many bytes."""
 
@@ -209,7 +211,12 @@ CODES = frozenset(_OTHER_SIGN)
 
 
 def stored_dtype(dtype: str, layout: Layout | None) -> str:
-    """The element type that lies in memory: the other sign of an 8-bit type where the layout has an offset."""
+    """The element type that lies in memory: the other sign of an 8-bit type where the layout has an offset.
+
+    Weights narrower than a byte lie one a byte, unless a family packs them.
+    """
+    if dtype in NARROW_BITS:
+        return "int8"
     return _OTHER_SIGN[dtype] if layout is not None and layout.code_offset else dtype
 
 

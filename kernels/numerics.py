@@ -28,6 +28,9 @@ by less than 32 places before."""
 
 INT32_MAX = 2**31 - 1
 
+NARROW_BITS = {"int2": 2, "int4": 4}
+"""Element types of weights narrower than a byte. Arrays hold one code a byte (int8); files and some kernels pack them."""
+
 
 class DyadicRangeError(ValueError):
     """A scale ratio that no multiplier and shift express."""
@@ -108,6 +111,38 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 def weight_limit(bits: int) -> int:
     """Weight codes lie in [-limit, limit]: symmetric, never the most negative number."""
     return int(2 ** (bits - 1)) - 1
+
+
+def weight_dtype(bits: int) -> str:
+    """The narrowest element type that holds weight codes of so many bits."""
+    return next((name for name, width in sorted(NARROW_BITS.items(), key=lambda item: item[1]) if bits <= width), "int8")
+
+
+def pack_codes(codes: np.ndarray, bits: int) -> np.ndarray:
+    """int8 codes of 2 or 4 bits, side by side in bytes: uint8 ``[ceil(codes * bits / 8)]``.
+
+    Two's complement, the first code in the lowest bits; what is left of the last byte is zero. Raises ValueError for a code that
+    needs more bits.
+    """
+    flat, per_byte = np.asarray(codes, np.int8).reshape(-1), 8 // bits
+    limit = 2 ** (bits - 1)
+    if flat.size and not (-limit <= int(flat.min()) and int(flat.max()) < limit):
+        raise ValueError(f"expected codes of {bits} bits, found {int(flat.min())} to {int(flat.max())}")
+    whole = np.zeros(-(-flat.size // per_byte) * per_byte, np.uint8)
+    whole[: flat.size] = flat.view(np.uint8) & (2**bits - 1)
+    packed = whole[::per_byte].copy()
+    for place in range(1, per_byte):
+        packed |= whole[place::per_byte] << (place * bits)
+    return packed
+
+
+def unpack_codes(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
+    """The inverse of :func:`pack_codes`: ``count`` int8 codes."""
+    stored, per_byte = np.asarray(packed).view(np.int8), 8 // bits
+    codes = np.empty((stored.size, per_byte), np.int8)
+    for place in range(per_byte):
+        codes[:, place] = np.left_shift(stored, 8 - bits * (place + 1), dtype=np.int8) >> (8 - bits)
+    return codes.reshape(-1)[:count]
 
 
 def inverse_scale(scale: float) -> float:

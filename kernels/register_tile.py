@@ -24,17 +24,19 @@ class Products:
 
     ``lanes``: sums in an accumulator. ``unit``: consecutive input channels that one multiply-add consumes. ``units_per_load``:
     units that one load of inputs serves. ``weights(buffer, offset)``, ``broadcasts(buffer, offset, units)`` and
-    ``multiply_add(accumulator, broadcast, weights)`` emit them.
+    ``multiply_add(accumulator, broadcast, weights)`` emit them. ``units_per_weights``: units whose weights lie packed in one
+    vector in memory; ``weights`` gives an operand for each.
     """
 
     lanes: int
     unit: int
     units_per_load: int
-    weights: Callable[[Buffer, Value], Any]
+    weights: Callable[[Buffer, Value], Sequence[Any]]
     broadcasts: Callable[[Buffer, Value, int], Sequence[Any]]
     multiply_add: Callable[[Value, Any, Any], Value]
     wide_indices: bool = False
     """Whether loops over channels count in 64 bits: addresses then become pointers that the loop advances."""
+    units_per_weights: int = 1
 
     def operands(self, buffer: Buffer, start: Value, offsets: Sequence[int], units: int) -> Sequence[Sequence[Any]]:
         """:attr:`broadcasts` at the offset of every position."""
@@ -47,16 +49,23 @@ class Products:
             isa.lanes,
             1,
             isa.lanes if isa.multiply_by_lane else 1,
-            lambda buffer, offset: load(buffer, offset, isa.lanes),
+            lambda buffer, offset: (load(buffer, offset, isa.lanes),),
             lambda buffer, offset, count: broadcasts(isa, buffer, offset, count),
             lambda accumulator, scalar, weights: multiply_add(isa, weights, scalar, accumulator),
         )
 
     @classmethod
-    def of_codes(cls, vectors: IntegerVectors) -> Products:
-        """8-bit codes, a quad of channels at a time."""
+    def of_codes(cls, vectors: IntegerVectors, narrow: bool = False) -> Products:
+        """8-bit codes, a quad of channels at a time; ``narrow`` weights have 4 bits, and those of two quads lie packed."""
         return cls(
-            vectors.lanes, QUAD, vectors.quads_per_load, vectors.weights, vectors.quads, vectors.dot, vectors.quads_per_load > 1
+            vectors.lanes,
+            QUAD,
+            vectors.quads_per_load,
+            vectors.narrow_weights if narrow else lambda buffer, offset: (vectors.weights(buffer, offset),),
+            vectors.quads,
+            vectors.dot,
+            vectors.quads_per_load > 1,
+            2 if narrow else 1,
         )
 
 
@@ -211,31 +220,33 @@ def accumulate(
     Channels count in units of ``products`` everywhere: single ones or quads. ``taps`` are the extents of the tap loops;
     ``input_offset(tap, channel)`` addresses position 0 of the tile at that tap and channel; position ``p`` lies
     ``position_offsets[p]`` further. ``channel_stride`` is the distance of consecutive channels in a step. Weights lie as
-    ``[*taps, channels, vectors, lanes * unit]`` from ``weight_start`` on. ``ahead`` says which weights to fetch meanwhile.
+    ``[*taps, channels / units_per_weights, vectors, lanes * unit]`` from ``weight_start`` on; channels and ``step`` are multiples
+    of ``units_per_weights``. ``ahead`` says which weights to fetch meanwhile.
     """
     vector = products.lanes * products.unit
-    panel = tile.vectors * vector
+    panel, units = tile.vectors * vector, products.units_per_weights
+    assert channels % units == step % units == 0
 
-    def body(tap: Sequence[Value], tap_index: Value, channel: Value, count: int) -> None:
-        start = T.Bind(input_offset(tap, channel))
-        weight = T.Bind(weight_start + (tap_index * channels + channel) * panel)
+    def body(tap: Sequence[Value], tap_index: Value, turn: Value, count: int) -> None:
+        start = T.Bind(input_offset(tap, turn * step))
+        weight = T.Bind(weight_start + (tap_index * (channels // units) + turn * (step // units)) * panel)
         together = channel_stride == products.unit and products.units_per_load > 1
         scalars = products.operands(inputs, start, position_offsets, count) if together else None
-        for index in range(count):
+        for group in range(count // units):
             if scalars is not None:  # what stands in a register is taken lane by lane; weights pass through
                 for v in range(tile.vectors):
-                    vector_weights = products.weights(weights, weight + index * panel + v * vector)
-                    for position in range(tile.positions):
-                        register = v * tile.positions + position
-                        product = products.multiply_add(accumulators[register], scalars[position][index], vector_weights)
-                        accumulators[register] = product
+                    for unit, vector_weights in enumerate(products.weights(weights, weight + group * panel + v * vector)):
+                        for position in range(tile.positions):
+                            register, scalar = v * tile.positions + position, scalars[position][group * units + unit]
+                            accumulators[register] = products.multiply_add(accumulators[register], scalar, vector_weights)
                 continue
-            vectors = [products.weights(weights, weight + index * panel + v * vector) for v in range(tile.vectors)]
-            for position, offset in enumerate(position_offsets):
-                scalar = products.broadcasts(inputs, start + offset + index * channel_stride, 1)[0]
-                for v, vector_weights in enumerate(vectors):
-                    register = v * tile.positions + position
-                    accumulators[register] = products.multiply_add(accumulators[register], scalar, vector_weights)
+            vectors = [products.weights(weights, weight + group * panel + v * vector) for v in range(tile.vectors)]
+            for unit in range(units):
+                for position, offset in enumerate(position_offsets):
+                    scalar = products.broadcasts(inputs, start + offset + (group * units + unit) * channel_stride, 1)[0]
+                    for v, vector_weights in enumerate(vectors):
+                        register = v * tile.positions + position
+                        accumulators[register] = products.multiply_add(accumulators[register], scalar, vector_weights[unit])
 
     def turns(extent: int) -> Value:
         return T.int64(extent) if products.wide_indices and extent > 1 else extent
@@ -250,11 +261,11 @@ def accumulate(
             with loop(turns(whole // ahead.period)) as group:
                 ahead.emit(weights, tap_index * (whole // ahead.period) + group)
                 with loop(turns(ahead.period)) as index:
-                    body(tap, tap_index, (group * ahead.period + index) * step, step)
+                    body(tap, tap_index, group * ahead.period + index, step)
         elif whole:
             with loop(turns(whole)) as index:
-                body(tap, tap_index, index * step, step)
+                body(tap, tap_index, index, step)
         if rest:
-            body(tap, tap_index, whole * step, rest)
+            body(tap, tap_index, whole, rest)
 
     tap_loops(taps, (), 0)

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph, Node, unique_name
 from tapdot.compiler.interpreter import interpret
 from tapdot.compiler.pipeline import Notes, Pass, Property
+from tapdot.passes.bit_widths import BitWidths
 from tapdot.passes.code_places import Placement, never_negative
 from tapdot.passes.codes import Codes
 from tapdot.passes.fold_batch_norm import NO_BATCH_NORM
@@ -78,13 +79,15 @@ class Calibrate(Pass):
     percentile: float = 99.99
     """Of the values, for the method of that name."""
     bits: int = 8
-    """Width of the codes, 2 to 8."""
+    """Width of the codes, 2 to 8, where ``widths`` do not say."""
     asymmetric: bool = False
     """Zero points for tensors that may be negative."""
     samples: int | None = None
     """How many samples to use; all, if None."""
     codes_at_the_end: bool = False
     """Rule 8: whether results of the last sums, such as logits, are codes too."""
+    widths: BitWidths = field(default_factory=BitWidths)
+    """Of single tensors: codes of fewer bits have fewer values, and still lie one in a byte."""
 
     requires = (EXPLICIT_WINDOWS, NO_BATCH_NORM)
     ensures = (SCALES,)
@@ -92,7 +95,9 @@ class Calibrate(Pass):
 
     def run(self, graph: Graph, notes: Notes) -> Graph:
         self._check()
+        self.widths.check_names(graph)
         if any(node.op == "FakeQuantize" for node in graph.nodes):
+            self.widths.check_own_scales()
             notes.add("The model says its own scales (it was quantized before it came here), so it was not calibrated.")
             return graph
         placement = Placement(graph, sums_at_the_end=self.codes_at_the_end)
@@ -102,12 +107,13 @@ class Calibrate(Pass):
                 f"constant float32 weights ({_census(graph)}). Compile it with the recipe float."
             )
         scales = placement.places().scales
-        observers = self.observe(graph, tuple(dict.fromkeys(scales.values())))
-        codes = self._codes(graph, observers)
+        bits = self.widths.of_activations(graph, scales, self.bits)
+        observers = self.observe(graph, tuple(bits))
+        codes = self._codes(graph, observers, bits)
         if self.method == "prediction":
             codes = codes_by_prediction(graph, self.data, self.samples, codes, observers, notes.progress)
         samples = max(observer.samples for observer in observers.values())
-        notes.add(f"{len(scales)} tensors have scales from {samples} samples (method {self.method}).")
+        notes.add(f"{len(scales)} tensors have scales from {samples} samples (method {self.method}){_census_of_bits(bits)}.")
         return with_codes(graph, {name: codes[source] for name, source in scales.items()})
 
     def _check(self) -> None:
@@ -127,15 +133,15 @@ class Calibrate(Pass):
             seen += feed.count
         return observers
 
-    def _codes(self, graph: Graph, observers: Mapping[str, Observer]) -> dict[str, Codes]:
+    def _codes(self, graph: Graph, observers: Mapping[str, Observer], bits: Mapping[str, int]) -> dict[str, Codes]:
         positive = [name for name in graph.inputs if name in observers and observers[name].low >= 0]
         unsigned = never_negative(graph, positive)
         found = {}
         for name, observer in observers.items():
             kind = {"signed": name not in unsigned, "asymmetric": self.asymmetric}
             try:
-                ends = observer.range(self.bits, percentile=self.percentile, **kind)
-                found[name] = codes_of_range(*ends, self.bits, **kind)
+                ends = observer.range(bits[name], percentile=self.percentile, **kind)
+                found[name] = codes_of_range(*ends, bits[name], **kind)
             except EmptyRangeError as error:
                 whole = observer.low == observer.high == 0
                 reason = "is zero everywhere" if whole else f"has too narrow a range ({error})"
@@ -173,6 +179,14 @@ def described(graph: Graph, name: str) -> str:
 def _census(graph: Graph) -> str:
     count = Counter(node.op for node in graph.nodes)
     return ", ".join(f"{number} {op}" for op, number in count.most_common(4)) or "no nodes at all"
+
+
+def _census_of_bits(bits: Mapping[str, int]) -> str:
+    """How many tensors have which width, where there are several."""
+    count = Counter(bits.values())
+    if len(count) < 2:
+        return ""
+    return ": " + ", ".join(f"{count[width]} of {width} bits" for width in sorted(count, reverse=True))
 
 
 def with_codes(graph: Graph, codes: Mapping[str, Codes]) -> Graph:

@@ -133,7 +133,10 @@ def compressed(graph: Graph, stored: Mapping[str, FKW]) -> Graph:
     ) -> Value | None:
         if root.name not in stored:
             return None
-        arrays = [new.constant(array, f"{w.name}.{name}") for name, array in stored[root.name].arrays.items()]
+        arrays = [
+            new.constant(array, f"{w.name}.{name}", dtype=w.dtype if name == "weight" else None)
+            for name, array in stored[root.name].arrays.items()
+        ]
         given = {name: value for name, value in root.given.items() if name not in ("dilations", "group")}
         if root.op not in PRODUCTS:
             given["kernel_shape"] = w.shape[2:]
@@ -159,7 +162,9 @@ def decompressed(graph: Graph) -> Graph:
         else:
             given |= {"dilations": (1, 1), "group": 1}
         assert arrays[0] is not None
-        weight = new.constant(dense, arrays[0].name.removesuffix(f".{ARRAYS[0]}"))
+        kind = arrays[ARRAYS.index("weight")]
+        assert kind is not None
+        weight = new.constant(dense, arrays[0].name.removesuffix(f".{ARRAYS[0]}"), dtype=kind.dtype)
         return new.add(form, (x, weight, *operands[1 + len(ARRAYS) :]), given)  # type: ignore[no-any-return]
 
     return rewrite(graph, (rule(op[tuple(DENSE_FORMS)](rest("operands")), decompress),))

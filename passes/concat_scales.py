@@ -30,16 +30,29 @@ def scale_of_reader(graph: Graph, node: Node, changed: Mapping[str, Node]) -> Co
 
 
 def common_codes(meanings: Sequence[Codes]) -> Codes:
-    """Codes that hold all of them: of the widest, where one zero point does, else of the range they span together."""
-    widest = max(meanings, key=lambda codes: codes.scale)
+    """Codes that hold all of them: of the widest, where one zero point does, else of the range they span together.
+
+    Codes of 4 bits and fewer have large scales for their ranges; beside others they do not decide.
+    """
+    widest = max([codes for codes in meanings if codes.bits > 4] or meanings, key=lambda codes: codes.scale)
     if all((codes.zero_point, codes.dtype) == (widest.zero_point, widest.dtype) for codes in meanings):
-        return replace(widest, low=min(codes.low for codes in meanings), high=max(codes.high for codes in meanings))
+        reaches = [end for codes in meanings for end in _reach(codes, widest)]
+        joint, bounds = replace(widest, low=min(reaches), high=max(reaches)), np.iinfo(widest.dtype)
+        if bounds.min <= joint.low and joint.high <= bounds.max:
+            return joint
     least = min(codes.scale * (codes.low - codes.zero_point) for codes in meanings)
     greatest = max(codes.scale * (codes.high - codes.zero_point) for codes in meanings)
     bounds = np.iinfo(widest.dtype)
     scale = (max(greatest, 0.0) - min(least, 0.0)) / (bounds.max - bounds.min)
     zero_point = int(np.clip(np.rint(bounds.min - min(least, 0.0) / scale), bounds.min, bounds.max))
     return Codes(scale, zero_point, int(bounds.min), int(bounds.max), widest.dtype)
+
+
+def _reach(codes: Codes, others: Codes) -> tuple[int, int]:
+    """The lowest and highest of some codes, counted in others of the same zero point where these are finer."""
+    step = max(codes.scale / others.scale, 1.0)
+    low, high = (round(codes.zero_point + step * (end - codes.zero_point)) for end in (codes.low, codes.high))
+    return low, high
 
 
 def within_range(codes: Codes, range_of: Codes) -> Codes:

@@ -100,11 +100,7 @@ class BiasCorrection(Pass):
         """The weights of nodes as their codes give them back, by name, where they become codes."""
         walk = self.requantize.walk(self.fuse(graph))
         walk.run()
-        return {
-            node.name: torch.from_numpy(walk.weights[node.name].real(OUTPUT_AXIS[node.op]))
-            for node in sums
-            if node.name in walk.weights
-        }
+        return {node.name: torch.from_numpy(walk.weights[node.name].real()) for node in sums if node.name in walk.weights}
 
 
 def _has_plain_bias(graph: Graph, node: Node) -> bool:

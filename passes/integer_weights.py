@@ -24,15 +24,24 @@ class IntegerWeights:
     bias: np.ndarray | None
     scales: np.ndarray
     """float64 ``[C]``."""
+    bits: int = 8
+    """Width of the codes."""
+    axis: int = 0
+    """Of the output channels."""
+    input_scale: float = 1.0
     adopted: bool = False
     """Whether the model came with them."""
     remark: str = ""
     """What a report should say."""
 
-    def real(self, axis: int) -> np.ndarray:
-        """The weights as their codes give them back, float32; output channels run along ``axis``."""
-        along = self.scales.reshape([-1 if place == axis else 1 for place in range(self.codes.ndim)])
+    def real(self) -> np.ndarray:
+        """The weights as their codes give them back, float32."""
+        along = self.scales.reshape([-1 if place == self.axis else 1 for place in range(self.codes.ndim)])
         return np.asarray(self.codes * along, np.float32)
+
+    def real_bias(self) -> np.ndarray | None:
+        """The bias as its codes give it back, float32 ``[C]``; None where there is none."""
+        return None if self.bias is None else np.asarray(self.bias * (self.scales * self.input_scale), np.float32)
 
 
 def integer_weights(
@@ -45,18 +54,25 @@ def integer_weights(
     bits: int = 8,
     per_channel: bool = True,
     kind: TensorType | None = None,
+    only: bool = False,
 ) -> IntegerWeights:
     """int8 codes of a constant weight whose output channels run along ``axis``, and the int32 bias at ``S_w[c] * S_x``.
 
     Symmetric scales ``max|w| / (2^(bits-1) - 1)``, one an output channel or one for all. A weight whose ``kind`` carries a Quant
-    keeps its scales and codes. Where a bias is so much larger than the weights of its channel that its code would pass
-    ``LARGEST_BIAS``, as in channels that training left dead, the channel's scale grows until it does not: what these weights
-    lose is below the bias's own rounding in float32.
+    keeps its scales and codes; with ``only``, a ModelError refuses codes of more than ``bits``. Where a bias is so much larger
+    than the weights of its channel that its code would pass ``LARGEST_BIAS``, as in channels that training left dead, the
+    channel's scale grows until it does not: what these weights lose is below the bias's own rounding in float32.
     """
     adopted, remark = _adopted(node, weight, axis, kind)
     if adopted is not None:
         codes, scales = adopted
-        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, adopted=True)
+        own = _width(codes)
+        if only and own > bits:
+            raise ModelError(
+                f"Expected weights of {bits} bits for the layer {node!r}, but the model came with their codes, which need {own}; "
+                "leave it out of the bit widths, or give the model in floats."
+            )
+        return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, own, axis, input_scale, adopted=True)
     scales = numerics.weight_scales(weight, bits, axis)
     if bias is not None:
         needed = np.abs(bias.astype(np.float64)) / (input_scale * LARGEST_BIAS)
@@ -66,7 +82,13 @@ def integer_weights(
     codes = np.empty(weight.shape, np.int8)
     for place, part in _channels(weight, axis):
         codes[(slice(None),) * axis + (place,)] = numerics.weight_codes(part, scales[place], bits, axis)
-    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, remark=remark)
+    return IntegerWeights(codes, _bias(node, bias, scales * input_scale), scales, bits, axis, input_scale, remark=remark)
+
+
+def _width(codes: np.ndarray) -> int:
+    """The fewest bits that these symmetric codes fit."""
+    largest = int(np.abs(codes).max(initial=0))
+    return next(bits for bits in (2, 4, 8) if largest <= numerics.weight_limit(bits))
 
 
 def _channels(weight: np.ndarray, axis: int) -> Iterator[tuple[slice, np.ndarray]]:

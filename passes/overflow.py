@@ -8,8 +8,9 @@ A sum of products ``sum (x - z) * w + b`` over codes x in [low, high] lies, by o
 with ``lowest = min(low - z, 0)``, ``highest = max(high - z, 0)``: the border counts as a real zero.
 
 Kernels add the products of stored codes, of either sign, to ``b - z' * sum(w)`` where z' is the stored zero point. In any order,
-a partial sum is ``b`` plus ``x - z`` times the weights that were added, less z' times the others; either factor is at most 255.
-So ``abs(b) + 255 * sum(abs(w))`` bounds what is on the way. That may not wrap: compilers take signed sums that do for impossible.
+a partial sum is ``b`` plus ``x - z`` times the weights that were added, less z' times the others; either factor is at most 255,
+and less for codes of few bits. So ``abs(b) + factor * sum(abs(w))`` bounds what is on the way. That may not wrap: compilers take
+signed sums that do for impossible.
 """
 
 from __future__ import annotations
@@ -52,10 +53,16 @@ def window_bounds(x: Codes, count: int) -> tuple[int, int]:
     return count * min(x.low - x.zero_point, 0), count * max(x.high - x.zero_point, 0)
 
 
-def largest_partial_sums(weights: np.ndarray, bias: np.ndarray | None, axis: int = 0) -> np.ndarray:
+def largest_factor(x: Codes) -> int:
+    """What no factor of a weight in a partial sum exceeds in magnitude: a code without its zero point, or a stored zero point."""
+    zeros = (x.zero_point, x.zero_point + (128 if x.dtype == "int8" else -128))
+    return max(x.high - x.zero_point, x.zero_point - x.low, *map(abs, zeros))
+
+
+def largest_partial_sums(weights: np.ndarray, bias: np.ndarray | None, x: Codes, axis: int = 0) -> np.ndarray:
     """What no partial sum of an output channel exceeds in magnitude, int64 ``[C]``; bounds every whole sum too."""
     positive, negative = signed_sums(weights, axis)
-    return LARGEST_FACTOR * (positive - negative) + (0 if bias is None else np.abs(bias.astype(np.int64)))
+    return largest_factor(x) * (positive - negative) + (0 if bias is None else np.abs(bias.astype(np.int64)))
 
 
 def prove_accumulator(node: str, magnitudes: np.ndarray | int) -> None:

@@ -11,28 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
-from tapdot.compiler.interpreter import GraphModule, interpret
+from tapdot.compiler.interpreter import GraphModule
 from tapdot.passes.admm import Pruner
-from tapdot.passes.distill import with_batch
 from tapdot.passes.prune_checkpoint import Journal, draw, model_digest
-from tapdot.passes.prune_training import EpochRecord, NotFiniteLossError, Step, Trainer, Training
+from tapdot.passes.prune_training import EpochRecord, Step, Trainer, Training
 from tapdot.passes.sparsity_plan import Plan, Pruning, graph_plan, kept_macs, prune_by_projection
 from tapdot.passes.training_data import TrainingData, evaluate, training_data
-
-RESTART = 1 / 3
-"""What a restart multiplies learning rates by."""
-
-
-class TrainingStoppedError(TapdotError):
-    """Training could not go on; ``last_good`` is the graph after the last epoch whose loss was finite."""
-
-    def __init__(self, message: str, last_good: Graph) -> None:
-        super().__init__(message)
-        self.last_good = last_good
+from tapdot.passes.training_runs import Trainable, begin, run, trainable
 
 
 @dataclass(frozen=True)
@@ -99,14 +87,15 @@ def prune(
         return Pruned(prune_by_projection(graph, pruning), plan, (), *kept_macs(graph, plan), notes=notes)
     samples = training_data(graph, data)
     held = None if validation is None else training_data(graph, validation)
-    module, size, notes = _trainable(graph, min(training.batch, len(samples.labels)))
+    batches: Trainable[GraphModule] = trainable(graph, min(training.batch, len(samples.labels)))
+    module, size = batches.module, batches.size
     pruner = Pruner(module, **_options(pruning), rho=training.rho, rho_growth=training.rho_growth, rho_most=training.rho_most)
     measured = held or TrainingData(samples.inputs, samples.labels)
     before = evaluate(module, measured, size)
     trainer = Trainer(module, pruner, samples, training, size=size, validation=held, progress=progress)
     journal = None if folder is None else Journal(folder, model_digest(graph), _settings(pruning, training))
-    records = _begin(trainer, journal, resume)
-    records, more = _run(trainer, journal, records, lambda: _with_weights(graph, module))
+    records = begin(trainer, journal, resume)
+    records, more = run(trainer, journal, records, lambda: _with_weights(graph, module))
     pruner.apply_masks()
     if folder is not None and (missing := draw(folder, records)):
         more = (*more, missing)
@@ -118,7 +107,7 @@ def prune(
         before,
         evaluate(module, measured, size),
         held is not None,
-        (*_idle(plan, pruning), *notes, *more),
+        (*_idle(plan, pruning), *batches.notes, *more),
         folder,
     )
 
@@ -130,9 +119,10 @@ def train_dense(
     training = training or Training()
     training.check()
     samples = training_data(graph, data)
-    module, size, _ = _trainable(graph, min(training.batch, len(samples.labels)))
-    trainer = Trainer(module, None, samples, training, size=size, progress=progress)
-    _run(trainer, None, [], lambda: _with_weights(graph, module))
+    batches: Trainable[GraphModule] = trainable(graph, min(training.batch, len(samples.labels)))
+    module = batches.module
+    trainer = Trainer(module, None, samples, training, size=batches.size, progress=progress)
+    run(trainer, None, [], lambda: _with_weights(graph, module))
     return _with_weights(graph, module)
 
 
@@ -163,80 +153,10 @@ def _settings(pruning: Pruning, training: Training) -> dict[str, object]:
     return {name: dict(value) if name.startswith("layer_") else value for name, value in plain.items()}  # type: ignore[call-overload]
 
 
-def _trainable(graph: Graph, batch: int) -> tuple[GraphModule, int, tuple[str, ...]]:
-    """The graph as a module for batches, how many samples it takes at once, and what there is to say of that."""
-    wider = with_batch(graph, batch)
-    if wider is not None and _same_answers(graph, wider):
-        return GraphModule(wider), batch, ()
-    size = graph.type(graph.inputs[0]).shape[0]
-    note = f"The model's shapes fix its batch to {size}, so it was trained with so many samples a step"
-    note += ", and its batch norms kept their statistics." if size == 1 else "."
-    return GraphModule(graph), size, (note,)
-
-
-def _same_answers(graph: Graph, wider: Graph) -> bool:
-    """Whether the graph for larger batches keeps samples apart and gives each its answer."""
-    (name,) = graph.inputs
-    size, batch = graph.type(name).shape[0], wider.type(name).shape[0]
-    rows = min(size, batch)
-    x = torch.randn(wider.type(name).shape, generator=torch.Generator().manual_seed(0))
-    some = torch.cat([x[-rows:]] * -(-size // rows))[:size]
-    with torch.inference_mode():
-        together = interpret(wider, {name: x})[wider.outputs[0]][-rows:]
-        alone = interpret(graph, {name: some})[graph.outputs[0]][:rows]
-    return bool(torch.allclose(together, alone, rtol=1e-3, atol=1e-4 * float(alone.abs().max())))
-
-
 def _with_weights(graph: Graph, module: GraphModule) -> Graph:
     """The graph with the module's trained arrays; shapes, which another batch size may have changed, stay."""
     trained = {name: array for name, array in module.weights().items() if array.dtype.kind == "f"}
     return graph.replace(constants={**graph.constants, **trained})
-
-
-def _begin(trainer: Trainer, journal: Journal | None, resume: bool) -> list[EpochRecord]:
-    """Prepares the folder, or takes up what is in it; returns the records so far."""
-    if journal is None:
-        return []
-    if not resume:
-        journal.begin()
-        return []
-    checkpoint = journal.read()
-    trainer.load_state(checkpoint.state)
-    return list(checkpoint.records)
-
-
-def _run(
-    trainer: Trainer, journal: Journal | None, records: list[EpochRecord], last_good: Callable[[], Graph]
-) -> tuple[list[EpochRecord], tuple[str, ...]]:
-    """Trains to the end; a loss that is not finite leads back to the last good state."""
-    good, restarts, notes = trainer.state(), trainer.training.restarts, []
-    while not trainer.finished:
-        try:
-            record = trainer.epoch()
-        except NotFiniteLossError as error:
-            scale = trainer.scale * RESTART
-            trainer.load_state(good)
-            if not restarts:
-                raise TrainingStoppedError(f"{error}. {_advice(journal, bool(records))}", last_good()) from error
-            restarts -= 1
-            trainer.scale = scale
-            notes.append(f"{error}; the epoch was begun again with learning rates {scale:.2g} times as large.")
-            continue
-        records.append(record)
-        good = trainer.state()
-        if journal is not None:
-            journal.write(good, records)
-    return records, tuple(notes)
-
-
-def _advice(journal: Journal | None, begun: bool) -> str:
-    """What to do about a loss that is not finite."""
-    if journal is None or not begun:
-        return "Start again with smaller learning rates (--learning-rate), or allow restarts (--restarts 3)."
-    return (
-        f"The state after the epoch before is kept in {journal.folder}: go on from there with smaller learning rates (--resume "
-        f"{journal.folder} --learning-rate ...), or allow restarts (--restarts 3)."
-    )
 
 
 def equal_epochs(training: Training) -> Training:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tapdot.compiler.errors import TapdotError
+from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import GraphModule, to_array
 from tapdot.passes.admm import RHO, RHO_GROWTH, RHO_MOST, Distance, Pruner
 from tapdot.passes.training_data import Augmentation, TrainingData, accuracy, evaluate
@@ -43,8 +44,8 @@ class Training:
     distillation: float = 0.7
     """What share of the loss is the distance to the dense network's answers, rather than to the labels.
 
-    A network trained to its end is a good teacher: on the miniature ResNet at 8x, 0.7 gives 1.1 points more than labels alone. One
-    that is still far from there holds the pruned network back; leave it at 0 for such.
+    A network trained to its end is a good teacher: on the miniature ResNet at 8x, 0.7 gives 1.1 points more than labels alone.
+    One that is still far from there holds the pruned network back; leave it at 0 for such.
     """
     temperature: float = 2.0
     """That both answers are softened by for it (Hinton et al., 2015)."""
@@ -128,11 +129,13 @@ class Trainer:
         size: int,
         validation: TrainingData | None = None,
         progress: Callable[[Step], object] = lambda step: None,
+        teacher: Graph | None = None,
     ) -> None:
-        """``size`` is how many samples the module takes at once. Without a pruner the network stays dense."""
+        """``size`` is how many samples the module takes at once. Without a pruner the network stays dense; without a teacher it
+        is taught by itself as it is before training."""
         self.module, self.pruner, self.data, self.training = module, pruner, data, training
         self.size, self.validation, self.progress = size, validation, progress
-        self.teacher = _teacher(module) if training.distillation else None
+        self.teacher = _teacher(teacher or module.graph) if training.distillation else None
         _reorder(module)
         self.phase, self.done = ADMM if training.epochs else RETRAIN, 0
         self.scale = 1.0
@@ -288,9 +291,9 @@ def _reorder(module: GraphModule) -> GraphModule:
     return module
 
 
-def _teacher(module: GraphModule) -> GraphModule:
-    """The network before training, which only answers."""
-    twin = _reorder(GraphModule(module.graph)).eval()
+def _teacher(graph: Graph) -> GraphModule:
+    """A network that only answers."""
+    twin = _reorder(GraphModule(graph)).eval()
     for parameter in twin.parameters():
         parameter.requires_grad_(False)
     return twin

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 
 from tapdot.compiler.errors import TapdotError
 
-RECIPE_NAMES = ("float", "int8", "pattern", "pattern-int8")
+RECIPE_NAMES = ("float", "int8", "pattern", "pattern-int8", "mixed")
 """Every name that ``--recipe`` takes: the keys of ``recipes.RECIPES``."""
-CALIBRATED_RECIPES = ("int8", "pattern-int8")
+CALIBRATED_RECIPES = ("int8", "pattern-int8", "mixed")
 """Those that take samples."""
 SPARSE_RECIPES = ("pattern", "pattern-int8")
 """Those that look for what is pruned."""
+MIXED_RECIPES = ("mixed",)
+"""Those whose layers get bits one by one."""
+SENSITIVITY_METHODS = ("kl", "prediction", "masked", "hessian")
+"""Ways to measure what bits lose: the keys of ``sensitivity.METHODS``."""
 CALIBRATING_PASSES = ("calibrate", "distill_samples")
 """Passes that are there only where samples are."""
 
@@ -50,6 +54,21 @@ def check_calibration(recipe: str, data: bool, zero_shot: bool, settings: Sequen
         raise TapdotError(
             f"The option {idle[0]!r} needs samples to calibrate with: give some (--data DATA), or have them distilled from the "
             "model's batch norms (--zero-shot)."
+        )
+
+
+def check_bits(recipe: str, given: bool, settings: Sequence[str] = ()) -> None:
+    """Raises TapdotError unless a choice of bits by layer is given once to a recipe that takes one, and to no other."""
+    lines = [line for line in settings if line.strip().partition("=")[0].strip() == "mixed.bits"]
+    if check_recipe(recipe) not in MIXED_RECIPES:
+        if given or lines:
+            raise TapdotError(f"The recipe {recipe!r} takes no bit widths by layer; choose them with --recipe mixed.")
+    elif given and lines:
+        raise TapdotError(f"Expected bit widths once, found some and the option {lines[0]!r}; leave one of them out.")
+    elif not (given or lines):
+        raise TapdotError(
+            f"The recipe {recipe!r} needs to know how many bits each layer gets: name a JSON file of bit widths "
+            "(--bits FILE), say what all may cost (--budget size=50%), or use the recipe int8."
         )
 
 

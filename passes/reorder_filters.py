@@ -98,7 +98,7 @@ class ReorderFilters(Pass):
                     names = []
                     for name, array in zip(node.inputs[ARRAYS], reordered(stored, order).arrays.values(), strict=True):
                         own = name if len(graph.consumers[name]) == 1 else unique_name(name, types)
-                        constants[own], types[own] = array, TensorType.of(array)
+                        constants[own], types[own] = array, replace(TensorType.of(array), dtype=types[name].dtype)
                         names.append(own)
                     node = replace(node, inputs=(node.inputs[0], *names, *node.inputs[ARRAYS.stop :]))
             nodes.append(node)

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tapdot.compiler.errors import ModelError, TapdotError
@@ -37,6 +37,7 @@ from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators.fused import parsed
 from tapdot.compiler.pipeline import Notes, Pass, Property
 from tapdot.kernels.expression import operators
+from tapdot.passes.bit_widths import BitWidths
 from tapdot.passes.fuse import FUSED
 from tapdot.passes.requantize_walk import HOSTS, Choices, Walk
 
@@ -81,13 +82,15 @@ class Requantize(Pass):
     per_channel: bool = True
     """Weights get a scale for each output channel; False: one a tensor."""
     weight_bits: int = 8
-    """Bits of the weights' codes, 2 to 8; those of activations are the calibration's choice."""
+    """Bits of the weights' codes, 2 to 8, where ``widths`` do not say; those of activations are the calibration's choice."""
     first_layer: Literal["int8", "float"] = "int8"
     """The first convolution or matrix product."""
     last_layer: Literal["int8", "float"] = "int8"
     """The last convolution or matrix product."""
     keep_float: tuple[str, ...] = ()
     """Names of nodes, or of values they make, that stay float."""
+    widths: BitWidths = field(default_factory=BitWidths)
+    """Of single layers' weights."""
 
     requires = (FUSED,)
     ensures = (INTEGER,)
@@ -95,6 +98,7 @@ class Requantize(Pass):
 
     def run(self, graph: Graph, notes: Notes) -> Graph:
         self.check()
+        BitWidths(self.widths.weights).check_names(graph)
         simulated = any("FakeQuantize" in operators(parsed(text)) for node in graph.nodes if (text := expression_of(node)))
         integer = any(graph.type(name).dtype in ("int8", "uint8") for name in graph.types)
         if not simulated and integer:
@@ -103,6 +107,12 @@ class Requantize(Pass):
         made = walk.run()
         if not walk.quantized:
             raise ModelError(self._nothing(graph, walk, simulated))
+        for name, bits in self.widths.weights.items():
+            if name in walk.floats and bits < 8:
+                raise TapdotError(
+                    f"Expected a layer on integers to have weights of {bits} bits, but {name!r} stays float: {walk.floats[name]}."
+                    " Leave it out of the bit widths."
+                )
         self._remark(walk, notes)
         return made
 
@@ -115,7 +125,7 @@ class Requantize(Pass):
 
     def walk(self, graph: Graph) -> Walk:
         """The walk over a fused graph that these options ask for, not begun yet."""
-        return Walk(graph, Choices(self.per_channel, self.weight_bits, self.kept(graph)))
+        return Walk(graph, Choices(self.per_channel, self.weight_bits, self.kept(graph), self.widths))
 
     def kept(self, graph: Graph) -> dict[str, str]:
         """Nodes that stay float by choice, with the reason. Raises TapdotError for a name that is none."""
@@ -154,7 +164,7 @@ class Requantize(Pass):
         counts = ", ".join(f"{count} {op}" for op, count in Counter(walk.quantized.values()).most_common())
         scales = "one scale an output channel" if self.per_channel else "one scale a tensor"
         products = sum(op in HOSTS for op in walk.quantized.values())
-        own = f"weights of {self.weight_bits} bits, {scales}"
+        own = f"weights of {_census_of_bits(walk) or f'{self.weight_bits} bits'}, {scales}"
         came = f"{walk.adopted} weights with the codes that the model came with"
         notes.add(f"Quantized: {counts}; " + ", ".join([own] * (products > walk.adopted) + [came] * (walk.adopted > 0)) + ".")
         if walk.coarse:
@@ -171,3 +181,12 @@ class Requantize(Pass):
             notes.add(f"{', '.join(names)} {'stays' if len(names) == 1 else 'stay'} float: {reason}.")
         for line in walk.remarks:
             notes.add(line)
+
+
+def _census_of_bits(walk: Walk) -> str:
+    """The widths of the weights that were quantized here, and how many layers have each where there are several."""
+    count = Counter(weights.bits for weights in walk.weights.values() if not weights.adopted)
+    if len(count) < 2:
+        return "".join(f"{bits} bits" for bits in count)
+    *most, last = [f"{bits} ({count[bits]})" for bits in sorted(count, reverse=True)]
+    return f"{', '.join(most)} and {last} bits"

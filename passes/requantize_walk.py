@@ -10,7 +10,9 @@ import numpy as np
 
 from tapdot.compiler.graph import Graph, GraphBuilder, Node, unique_name
 from tapdot.compiler.operators.fused import parsed
+from tapdot.kernels import numerics
 from tapdot.kernels.expression import ACCUMULATOR, Expression, Leaf, leaves, substitute
+from tapdot.passes.bit_widths import BitWidths
 from tapdot.passes.codes import Codes, check_width
 from tapdot.passes.concat_scales import common_codes, with_shared_scales
 from tapdot.passes.constants import channel_shape
@@ -44,6 +46,8 @@ class Choices:
     weight_bits: int
     kept: Mapping[str, str]
     """Nodes that stay float by choice, with the reason."""
+    widths: BitWidths = field(default_factory=BitWidths)
+    """Bits of single layers' weights."""
 
 
 @dataclass(eq=False)
@@ -127,9 +131,10 @@ class Walk:
             bias,
             meaning.scale,
             axis=axis,
-            bits=self.choices.weight_bits,
+            bits=self.choices.widths.of_weights(node.name, self.choices.weight_bits),
             per_channel=self.choices.per_channel,
             kind=self.graph.type(w),
+            only=node.name in self.choices.widths.weights,
         )
         if integers.remark:
             self.remarks.append(integers.remark)
@@ -137,10 +142,12 @@ class Walk:
             self.coarse.append(node.name)
         self.weights[node.name] = integers
         low, high = accumulator_bounds(integers.codes, integers.bias, meaning, axis)
-        prove_accumulator(node.name, largest_partial_sums(integers.codes, integers.bias, axis))
+        prove_accumulator(node.name, largest_partial_sums(integers.codes, integers.bias, meaning, axis))
         shape = channel_shape(len(low), self.graph.type(node.output).rank)
         acc = Accumulator((integers.scales * meaning.scale).reshape(shape), low.reshape(shape), high.reshape(shape))
-        operands = [name, self.constant(integers.codes, w)]
+        weights = self.constant(integers.codes, w)
+        self.builder.types[weights] = replace(self.builder.types[weights], dtype=numerics.weight_dtype(integers.bits))
+        operands = [name, weights]
         operands.append("" if integers.bias is None else self.constant(integers.bias, b))
         given = {key: value for key, value in node.attributes.items() if key != "epilogue"}
         given |= {"zero_point": meaning.zero_point}

@@ -1,4 +1,4 @@
-"""What the layers of a model cost dense and sparse, measured: for ``compress_weights.choice=measured``."""
+"""What layers cost, measured: dense and sparse for ``compress_weights.choice=measured``, by bits for mixed widths."""
 
 from __future__ import annotations
 
@@ -64,19 +64,20 @@ class LayerTimes:
                 f"Expected a target that runs on the device {self.device.line} to measure layers on, found {target.name}; use "
                 "compress_weights.choice=auto, which estimates."
             )
-        in_dense, moved = self._times(dense, target)
-        in_sparse, moved_too = self._times(sparse, target)
+        in_dense, moved = self.times(dense, target)
+        in_sparse, moved_too = self.times(sparse, target)
         figures = {name: Figures(in_dense[name] * 1e6, in_sparse[name] * 1e6) for name in in_dense if name in names}
         copied = [part for part in (*moved, *moved_too) if part[1] > 0]
         rate = sum(size for size, _ in copied) / sum(seconds for _, seconds in copied) if copied else BYTES_PER_SECOND
         return figures, MeasuredCosts(rate)
 
-    def _times(self, graph: Graph, target: Target) -> tuple[dict[str, float], list[tuple[int, float]]]:
-        """Seconds of every kernel by its node, and bytes and seconds of every copy."""
+    def times(self, graph: Graph, target: Target) -> tuple[dict[str, float], list[tuple[int, float]]]:
+        """Seconds of every kernel of a graph by its node, and bytes and seconds of every copy. Raises TapdotError for an
+        emulated device."""
         physical = AssignLayouts(target)(graph)
         lowered = lower(physical, plan_memory(physical), target)
         calls = lowered.program.calls
-        known = {call.symbol: found for call in calls if (found := _recall(self._place(call.symbol))) is not None}
+        known = {call.symbol: found for call in calls if (found := recall(self.place(call.symbol))) is not None}
         if any(call.symbol not in known for call in calls):
             package = Package.create(lowered, target, name=graph.name, recipe="")
             measurement = self.device.measure(package, threads=self.threads, runs=self.runs, per_layer=True)
@@ -88,7 +89,7 @@ class LayerTimes:
             by_node = {kernel.node: kernel.seconds for kernel in measurement.kernels}
             for call in calls:
                 known[call.symbol] = by_node[call.node]
-                _remember(self._place(call.symbol), by_node[call.node])
+                remember(self.place(call.symbol), by_node[call.node])
         copies = [(physical.type(call.outputs[0]).bytes, known[call.symbol]) for call in calls if call.workload.op == "Relayout"]
         return {call.node: known[call.symbol] for call in calls}, copies
 
@@ -99,17 +100,20 @@ class LayerTimes:
             fingerprint = session.information().fingerprint
         return cache_directory() / "times" / f"{fingerprint}-{self.threads}"
 
-    def _place(self, symbol: str) -> Path:
+    def place(self, symbol: str) -> Path:
+        """Where the figure of a kernel is kept."""
         return self._folder / f"{symbol}.json"
 
 
-def _recall(place: Path) -> float | None:
+def recall(place: Path) -> float | None:
+    """A figure that was kept; None where there is none."""
     try:
         return float(json.loads(place.read_text())["seconds"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 
-def _remember(place: Path, seconds: float) -> None:
+def remember(place: Path, seconds: float) -> None:
+    """Keeps a figure."""
     place.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(place, json.dumps({"seconds": seconds}).encode())

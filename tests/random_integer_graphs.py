@@ -3,7 +3,7 @@
 Convolutions of every kind with zero points, strides, pads, groups and odd channel counts, residuals, branches, pools, gates,
 tables and fully connected layers; weights and codes are often the largest there are. The network is computed while it grows, so
 that scales make results use the range of codes; no accumulator leaves what ``kernels.numerics.high_half_shifts`` allows.
-``random_integer_graph(seed)`` makes one.
+``random_integer_graph(seed)`` makes one; with ``mixed``, weights and codes have 8, 4 or 2 bits, layer by layer.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MOST_ELEMENTS = 12_000
 """Elements of the largest value, so that a network runs in milliseconds."""
 
 
-def random_integer_graph(seed: int, steps: int = 8) -> Graph:
+def random_integer_graph(seed: int, steps: int = 8, *, mixed: bool = False) -> Graph:
     """A network of up to ``steps`` pieces from a seed."""
-    return _Network(seed).grow(steps)
+    return (_MixedNetwork if mixed else _Network)(seed).grow(steps)
 
 
 class _Network:
@@ -127,6 +127,10 @@ class _Network:
 
     def constant(self, array: Any, dtype: str = "int32") -> str:
         return self.builder.constant(np.asarray(array).astype(dtype), "constant")
+
+    def weight(self, array: np.ndarray) -> str:
+        """A constant of weights, in the narrowest type that the network uses for them."""
+        return self.constant(array, "int8")
 
     def weights(self, *shape: int) -> np.ndarray:
         """int8 weights: of all kinds, all as large as can be, or of large ones with random signs."""
@@ -235,7 +239,7 @@ class _Network:
             "group": group,
             "zero_point": self.zero_points[x],
         }
-        inputs = [x, self.constant(w, "int8"), *bias]
+        inputs = [x, self.weight(w), *bias]
         sums = self.computed("QConv", inputs, attributes)
         text, extras, zero_point = self.epilogue(sums, bound + 2**20)
         return self.add("QConv", self.trimmed([*inputs, *extras]), zero_point, **attributes, epilogue=text)
@@ -268,7 +272,7 @@ class _Network:
         """Squeeze and excite: codes times one code a channel."""
         channels = self.shape(x)[1]
         pooled = self.global_sum(x)
-        inputs = [pooled, self.constant(self.weights(channels, channels, 1, 1), "int8"), ""]
+        inputs = [pooled, self.weight(self.weights(channels, channels, 1, 1)), ""]
         attributes: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
         attributes["zero_point"] = self.zero_points[pooled]
         sums = self.computed("QConv", inputs, attributes)
@@ -390,7 +394,7 @@ class _Network:
         classes = self.choose((10, 3, 16, 37))
         w = self.weights(columns, classes)
         bound = int(np.abs(w.astype(np.int64)).sum(0).max()) * self.largest(flat)
-        inputs = [flat, self.constant(w, "int8"), *self.bias(classes, bound)]
+        inputs = [flat, self.weight(w), *self.bias(classes, bound)]
         if self.choose((True, False)):
             scales = self.builder.constant(self.numbers.uniform(1e-5, 1e-3, (1, classes)).astype(np.float32), "scales")
             attributes = {"zero_point": zero_point, "epilogue": "Reals(acc, r0)"}
@@ -406,3 +410,25 @@ class _Network:
     def codes(self, x: str) -> str:
         """The codes themselves; a node of their own where they are the caller's."""
         return self.rescaled(x) if x in self.builder.inputs else x
+
+
+class _MixedNetwork(_Network):
+    """Weights of 8, 4 and 2 bits and codes of as few: a random choice for every layer and tensor."""
+
+    def weights(self, *shape: int) -> np.ndarray:
+        made = super().weights(*shape)
+        limit = numerics.weight_limit(self.choose((8, 4, 4, 2)))
+        return np.rint(made * (limit / 127)).astype(np.int8)
+
+    def weight(self, array: np.ndarray) -> str:
+        needed = next(bits for bits in (2, 4, 8) if np.abs(array).max(initial=0) <= numerics.weight_limit(bits))
+        return self.builder.constant(array, "weight", numerics.weight_dtype(needed))
+
+    def narrow(self, text: str) -> tuple[str, str, int]:
+        bits = self.choose((8, 4, 4, 2))
+        if bits == 8:
+            return super().narrow(text)
+        dtype = self.choose(("uint8", "int8"))
+        low, high = numerics.code_range(bits, dtype == "int8")
+        zero_point = self.choose((0, 0, low, high))
+        return f"Narrow({text}, zero_point={zero_point}, low={low}, high={high}, dtype={dtype!r})", dtype, zero_point

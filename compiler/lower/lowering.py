@@ -13,11 +13,13 @@ from tapdot.compiler.costs import node_macs
 from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.lower.library import build_library
 from tapdot.compiler.memory import CONSTANT, MemoryPlan
+from tapdot.compiler.narrow_weights import NarrowArray, packed
 from tapdot.compiler.operators import lookup
 from tapdot.compiler.program import WEIGHTS, Argument, KernelCall, Program, Tensor
 from tapdot.compiler.workloads import computes_nothing, constant_operands, workload_of
 from tapdot.kernels.family import Config, Family
 from tapdot.kernels.layout import ALIGNMENT, round_up, stored_dtype
+from tapdot.kernels.numerics import NARROW_BITS
 from tapdot.kernels.registry import select
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Workload
@@ -46,15 +48,20 @@ class _Weights:
 
     arrays: list[np.ndarray] = field(default_factory=list)
     size: int = 0
+    narrow: list[NarrowArray] = field(default_factory=list)
+    """Arrays of which the file holds few bits, in order."""
     _places: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def add(self, array: np.ndarray) -> int:
-        """The byte offset of an array, which is added unless an equal one is there."""
+    def add(self, array: np.ndarray, bits: int = 8) -> int:
+        """The byte offset of an array, which is added unless an equal one is there; its codes may be of so few bits."""
         array = np.ascontiguousarray(array)
         key = (array.dtype.str, hashlib.sha256(array.view(np.uint8).data if array.size else b"").hexdigest())
         if key not in self._places:
             self._places[key] = self.size
             self.arrays.append(array)
+            limit = 2 ** (bits - 1)
+            if bits < 8 and array.dtype == np.int8 and array.size and -limit <= array.min() and array.max() < limit:
+                self.narrow.append(NarrowArray(self.size, array.size, bits))
             self.size = round_up(self.size + array.nbytes, ALIGNMENT)
         return self._places[key]
 
@@ -64,8 +71,13 @@ class _Weights:
         return max(self.size, ALIGNMENT)
 
     def chunks(self) -> Iterator[bytes | memoryview]:
-        """The bytes of the block, piece by piece."""
+        """The bytes of the block in the file, piece by piece."""
+        bits, offset = {array.offset: array.bits for array in self.narrow}, 0
         for array in self.arrays:
+            start, offset = offset, round_up(offset + array.nbytes, ALIGNMENT)
+            if start in bits and array.size:
+                yield from packed(array, bits[start])
+                continue
             yield array.reshape(-1).view(np.uint8).data if array.size else b""
             yield bytes(round_up(array.nbytes, ALIGNMENT) - array.nbytes)
         yield bytes(self.block_bytes - self.size)
@@ -96,8 +108,9 @@ def lower(
         symbol = family.symbol(workload, config, target)
         builders[symbol] = _builder(family, workload, config, target, symbol)
         constants = constant_operands(graph, node)
-        packed = family.pack(workload, config, target, constants)
-        arguments = [Argument(WEIGHTS, 0, weights.add(array), array.size, array.dtype.name) for array in packed]
+        arrays = family.pack(workload, config, target, constants)
+        bits = min((NARROW_BITS[x.dtype] for x in workload.inputs if x and x.dtype in NARROW_BITS), default=8)
+        arguments = [Argument(WEIGHTS, 0, weights.add(array, bits), array.size, array.dtype.name) for array in arrays]
         names = [name for index, name in enumerate(node.inputs) if _is_variable(graph, node, index)]
         arguments += [_argument(graph, plan, name) for name in (*names, *filter(None, node.outputs))]
         calls.append(
@@ -110,7 +123,7 @@ def lower(
                 workload,
                 config,
                 tuple(arguments),
-                len(packed),
+                len(arrays),
                 {index: node.inputs[index] for index in constants},
                 tuple(names),
                 tuple(filter(None, node.outputs)),

@@ -14,6 +14,7 @@ import torch
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Attribute, Node
 from tapdot.compiler.types import TensorType
+from tapdot.kernels.numerics import NARROW_BITS
 
 OPSET = 18
 """The one ONNX opset whose names, attributes and semantics the table uses; importers convert to it."""
@@ -42,8 +43,9 @@ TORCH_DTYPES = {
     "int64": torch.int64,
     "uint64": torch.uint64,
     "bool": torch.bool,
+    **dict.fromkeys(NARROW_BITS, torch.int8),
 }
-DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items() if name not in NARROW_BITS}
 
 
 def no_macs(inputs: Sequence[TensorType | None], outputs: Sequence[TensorType], attributes: Mapping[str, Any]) -> int:

@@ -97,7 +97,7 @@ def _packed(workload: Workload) -> list[int]:
 def _static(workload: Workload, index: int) -> np.ndarray:
     operand = workload.inputs[index]
     assert operand is not None
-    return np.asarray(workload[static_name(index)], operand.dtype).reshape(operand.shape)
+    return np.asarray(workload[static_name(index)], operand.stored_dtype).reshape(operand.shape)
 
 
 def _build(workload: Workload, target: Target, symbol: str, tables: Sequence[np.ndarray]) -> tuple[PrimFunc, Builder]:
@@ -129,4 +129,5 @@ def _operand(workload: Workload, index: int) -> Tensor:
     """An argument of the function being built."""
     operand = workload.inputs[index]
     assert operand is not None
-    return buffer_tensor(argument(f"operand_{index}", math.prod(operand.shape), operand.dtype), operand.shape, operand.dtype)
+    kind = operand.stored_dtype
+    return buffer_tensor(argument(f"operand_{index}", math.prod(operand.shape), kind), operand.shape, kind)

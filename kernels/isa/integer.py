@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tapdot.kernels import numerics
 from tapdot.kernels.isa.base import Isa
 from tapdot.kernels.tvm_adapter import Buffer, T
 
@@ -66,6 +67,29 @@ class IntegerVectors(ABC):
     @abstractmethod
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         """``lanes * 4`` consecutive int8 weights in the order of :meth:`pack_weights`, as an operand of :meth:`dot`."""
+
+    def weights_of(self, codes: Value) -> Any:
+        """The same operand from ``lanes * 4`` int8 weights in a register."""
+        raise NotImplementedError
+
+    def narrow_weights(self, buffer: Buffer, offset: Value) -> tuple[Any, Any]:
+        """Two vectors of 4-bit weights from ``lanes * 4`` bytes, in the order of :meth:`pack_narrow`, for :meth:`dot`."""
+        size = self.lanes * 4
+        codes, places = T.Bind(buffer[T.ramp(offset, 1, size)]), T.broadcast(T.int8(4), size)
+        first = T.Bind(T.shift_right(T.Bind(T.shift_left(codes, places)), places))
+        return self.weights_of(first), self.weights_of(T.Bind(T.shift_right(codes, places)))
+
+    def pack_narrow(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Two vectors of 4-bit weights, ``[..., lanes * 4]`` by :meth:`pack_weights` both, as int8 ``[..., lanes * 4]``.
+
+        The first lies in the low halves of the bytes, the second in the high ones.
+        """
+        return numerics.pack_codes(np.stack([first, second], axis=-1), 4).view(np.int8).reshape(first.shape)
+
+    def unpack_narrow(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse of :meth:`pack_narrow`."""
+        both = numerics.unpack_codes(np.ascontiguousarray(packed).reshape(-1), 4, 2 * packed.size).reshape(*packed.shape, 2)
+        return both[..., 0], both[..., 1]
 
     @abstractmethod
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
@@ -157,7 +181,7 @@ class IntegerVectors(ABC):
 
 @cache
 def integer_vectors(isa: Isa) -> IntegerVectors:
-    """The emitters of an instruction set."""
+    """The emitters of an instruction set, for weights of 8 bits."""
     if isa.dot == "vpdpbusd":
         from tapdot.kernels.isa.integer_x86 import DotProducts
 
@@ -177,3 +201,13 @@ def integer_vectors(isa: Isa) -> IntegerVectors:
     from tapdot.kernels.isa.integer_generic import WrittenOut
 
     return WrittenOut(isa)
+
+
+@cache
+def narrow_vectors(isa: Isa) -> IntegerVectors:
+    """Those for weights of 4 bits and fewer: others where smaller products allow faster instructions."""
+    if isa.dot == "vpmaddwd":
+        from tapdot.kernels.isa.integer_x86 import NarrowProducts
+
+        return NarrowProducts(isa)
+    return integer_vectors(isa)

@@ -30,6 +30,11 @@ class WrittenOut(IntegerVectors):
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         return self.widen(buffer, offset, 4)
 
+    def weights_of(self, codes: Value) -> Any:
+        lanes = self.lanes
+        parts = [T.Bind(T.Shuffle([codes], list(range(k * lanes, (k + 1) * lanes)))) for k in range(4)]
+        return [T.Bind(part.astype(self.vector)) for part in parts]
+
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
         for code, weight in zip(quad, weights, strict=True):
             accumulator = accumulator + code * weight

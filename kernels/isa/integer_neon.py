@@ -222,6 +222,9 @@ class LaneDots(_NeonVectors):
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         return T.Bind(buffer[T.ramp(offset, 1, 16)])
 
+    def weights_of(self, codes: Value) -> Any:
+        return codes
+
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
         return SDOT(accumulator, weights, quad)
 
@@ -301,7 +304,14 @@ class WidenedLanes(_NeonVectors):
         return [[T.Shuffle([wide[quad // 2]], [quad % 2 * 4 + k] * 4) for k in range(4)] for quad in range(count)]
 
     def weights(self, buffer: Buffer, offset: Value) -> Any:
-        wide = [T.Bind(buffer[T.ramp(offset + 8 * half, 1, 8)].astype("int16x8")) for half in range(2)]
+        return self._by_lane([buffer[T.ramp(offset + 8 * half, 1, 8)] for half in range(2)])
+
+    def weights_of(self, codes: Value) -> Any:
+        return self._by_lane([T.Bind(T.Shuffle([codes], list(range(8 * half, 8 * half + 8)))) for half in range(2)])
+
+    @staticmethod
+    def _by_lane(halves: Sequence[Value]) -> list[Value]:
+        wide = [T.Bind(half.astype("int16x8")) for half in halves]
         return [T.Shuffle([wide[k // 2]], list(range(k % 2 * 4, k % 2 * 4 + 4))) for k in range(4)]
 
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:

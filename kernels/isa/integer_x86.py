@@ -41,6 +41,15 @@ class _X86Vectors(IntegerVectors):
     @abstractmethod
     def weights(self, buffer: Buffer, offset: Value) -> Any: ...
 
+    def narrow_weights(self, buffer: Buffer, offset: Value) -> tuple[Any, Any]:
+        """There are no shifts of bytes: halves are cut out of words, and their sign is extended by ``(x ^ 8) - 8``."""
+        size = self.lanes * 4
+        codes = T.Bind(buffer[T.ramp(offset, 1, size)])
+        words = T.Bind(T.reinterpret(codes, dtype=f"uint16x{size // 2}"))
+        shifted = T.Bind(T.reinterpret(T.shift_right(words, T.broadcast(T.uint16(4), size // 2)), dtype=f"int8x{size}"))
+        half, sign = T.broadcast(T.int8(15), size), T.broadcast(T.int8(8), size)
+        return tuple(T.Bind(T.Bind((part & half) ^ sign) - sign) for part in (codes, shifted))  # type: ignore[return-value]
+
     def pack_multipliers(self, multipliers: np.ndarray) -> np.ndarray:
         odd = np.zeros_like(multipliers)
         odd[:, ::2] = multipliers[:, 1::2]
@@ -124,6 +133,9 @@ class DotProducts(_X86Vectors):
     def weights(self, buffer: Buffer, offset: Value) -> Any:
         return T.Bind(buffer[T.ramp(offset, 1, self.lanes * 4)])
 
+    def weights_of(self, codes: Value) -> Any:
+        return codes
+
     def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
         name = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.vpdpbusd.512")
         return T.call_llvm_pure_intrin(name, accumulator, quad, weights, dtype=self.vector)
@@ -170,3 +182,28 @@ class WidenedProducts(_X86Vectors):
         *outer, size = packed.shape
         parts = packed.reshape(*outer, 2, size // 4, 2)
         return np.moveaxis(parts, -3, -1).reshape(*outer, size // 4, 4)
+
+
+class NarrowProducts(_X86Vectors):
+    """``vpmaddubsw`` for weights of 4 bits: two products of an unsigned code and such a weight never leave 16 bits."""
+
+    spare_registers = 2
+    dots_per_cycle = 0.66
+
+    def quads(self, buffer: Buffer, offset: Value, count: int) -> list[Any]:
+        return [self._quad(buffer, offset + 4 * quad) for quad in range(count)]
+
+    def weights(self, buffer: Buffer, offset: Value) -> Any:
+        return T.Bind(buffer[T.ramp(offset, 1, self.lanes * 4)])
+
+    def weights_of(self, codes: Value) -> Any:
+        return codes
+
+    def dot(self, accumulator: Value, quad: Any, weights: Any) -> Value:
+        wide = self.lanes == 16
+        pairs = intrinsic(
+            "llvm.x86.avx512.pmaddubs.w.512" if wide else "llvm.x86.avx2.pmadd.ub.sw", f"int16x{2 * self.lanes}", quad, weights
+        )
+        ones = T.broadcast(T.int16(1), 2 * self.lanes)
+        sums = intrinsic("llvm.x86.avx512.pmaddw.d.512" if wide else "llvm.x86.avx2.pmadd.wd", self.vector, pairs, ones)
+        return T.Bind(accumulator + sums)

@@ -126,12 +126,18 @@ def subjects_of_package(package: Package, seed: int = 0) -> tuple[Subject, ...]:
 
 
 def subjects(
-    graph: Graph, nodes: Sequence[Node], target: Target, seed: int = 0, families: Mapping[str, str] | None = None
+    graph: Graph,
+    nodes: Sequence[Node],
+    target: Target,
+    seed: int = 0,
+    families: Mapping[str, str] | None = None,
+    choices_only: bool = True,
 ) -> tuple[Subject, ...]:
     """The distinct workloads of some nodes of a graph with layouts, dearest by estimate first.
 
     Inputs are what the nodes get when the reference computes the graph on seeded inputs. ``families`` names the family of each
-    node; without it they are selected as a compilation does.
+    node; without it they are selected as a compilation does. Workloads whose family offers no choice are left out, unless
+    ``choices_only`` says otherwise.
     """
     first: dict[str, tuple[Node, Workload, Family]] = {}
     names: dict[str, list[str]] = {}
@@ -141,7 +147,7 @@ def subjects(
             family = family_by_name(families[node.name]) if families else select(workload, target)
             first[workload.key] = (node, workload, family)
         names.setdefault(workload.key, []).append(node.name)
-    wanted = {key: entry for key, entry in first.items() if _has_choice(*entry[1:], target)}
+    wanted = {key: entry for key, entry in first.items() if not choices_only or _has_choice(*entry[1:], target)}
     if not wanted:
         return ()
     values = reference_values(graph, made_up_inputs(graph, seed))

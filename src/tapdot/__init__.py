@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from tapdot.compiler.errors import TapdotError
     from tapdot.compiler.graph import Graph
     from tapdot.compiler.package import Package, load
+    from tapdot.mixed import bit_choices
     from tapdot.passes.admm import Pruner
+    from tapdot.passes.bit_widths import BitWidths
     from tapdot.pruning import prune
     from tapdot.runtime.devices import connect
     from tapdot.sensitivities import sensitivity
@@ -31,19 +33,23 @@ _HOMES = {
     "connect": "tapdot.runtime.devices",
     "prune": "tapdot.pruning",
     "sensitivity": "tapdot.sensitivities",
+    "bit_choices": "tapdot.mixed",
     "tune": "tapdot.tuning",
     "Pruner": "tapdot.passes.admm",
+    "BitWidths": "tapdot.passes.bit_widths",
     "Graph": "tapdot.compiler.graph",
     "Package": "tapdot.compiler.package",
     "TapdotError": "tapdot.compiler.errors",
 }
 
 __all__ = [
+    "BitWidths",
     "Graph",
     "Package",
     "Pruner",
     "TapdotError",
     "__version__",
+    "bit_choices",
     "compile",
     "connect",
     "load",

@@ -20,10 +20,11 @@ from tapdot.compiler.sparse_storage import layer_structures
 from tapdot.compiler.workloads import VIEWS
 from tapdot.kernels.target import Target, UnknownTargetError, find_target
 from tapdot.passes.assign_layouts import AssignLayouts
+from tapdot.passes.bit_widths import BitWidths
 from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.numeric_gap import numeric_gap
 from tapdot.passes.plan_memory import plan_memory
-from tapdot.passes.recipe_names import check_calibration
+from tapdot.passes.recipe_names import check_bits, check_calibration
 from tapdot.passes.recipes import Calibration
 from tapdot.passes.recipes import recipe as find_recipe
 
@@ -52,6 +53,8 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     zero_shot: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
     settings: Sequence[str] = (),
+    bits: BitWidths | None = None,
+    train: object = None,
     dump: Path | None = None,
     check: bool = False,
     records: str | os.PathLike[str] | None = None,
@@ -67,15 +70,25 @@ def compile(  # noqa: A001 the natural name, always used as tapdot.compile
     The recipe ``int8`` chooses the ranges of activations from samples: ``data`` (an ``.npz`` file with ``x``, a folder of class
     folders of images, an array, or any iterable of batches), or with ``zero_shot`` samples that are distilled from the model's
     batch norms. A model that was quantized elsewhere says its own ranges and needs neither. ``pattern`` and ``pattern-int8`` are
-    ``float`` and ``int8`` with sparse kernels for what is pruned in the model.
+    ``float`` and ``int8`` with sparse kernels for what is pruned in the model. ``mixed`` is ``int8`` with ``bits`` (or the line
+    ``mixed.bits=FILE`` among the settings) saying which layer's weights and activations get 8, 4 or 2 bits.
+    ``train``, samples with labels in the same forms, lets the weights of a recipe with integers learn to live with their codes;
+    ``train_quantized.epochs`` and its other options are set as those of any pass.
 
     Raises TapdotError for anything the user can act on.
     """
     target = _target(target)
     check_calibration(recipe, data is not None, zero_shot, settings)
+    check_bits(recipe, bits is not None, settings)
     layout = pipeline.Phase("layout", (AssignLayouts(target),))
     phases = find_recipe(
-        recipe, settings, Calibration(_replayed(data), zero_shot), target=target, measure=_measure, then=(layout,)
+        recipe,
+        settings,
+        Calibration(_replayed(data), zero_shot, train),
+        target=target,
+        measure=_measure,
+        bits=bits,
+        then=(layout,),
     )
     graph = trace(Path(model) if isinstance(model, os.PathLike) else model, example_inputs, shapes=shapes)
     outcome = pipeline.run(graph, phases, dump=dump, check=check, progress=progress)

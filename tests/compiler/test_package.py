@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import struct
@@ -17,11 +18,12 @@ from tests.small_networks import INPUT_SHAPE, small_network
 import tapdot
 from tapdot.compiler.errors import PackageError, TapdotError
 from tapdot.compiler.graph import GraphBuilder
-from tapdot.compiler.package import ENTRIES, FORMAT, MANIFEST_ENTRY, WEIGHTS_ENTRY, Package
+from tapdot.compiler.package import ENTRIES, FORMAT, FORMAT_OF_BYTES, MANIFEST_ENTRY, WEIGHTS_ENTRY, Package
 from tapdot.compiler.program import WEIGHTS
 from tapdot.compiler.text import print_graph
 from tapdot.compiler.types import TensorType
 from tapdot.kernels.layout import ALIGNMENT
+from tapdot.passes.bit_widths import BitWidths
 
 Damage = Callable[[Path], None]
 
@@ -220,3 +222,37 @@ def test_the_manifest_names_only_weights_inside_the_weights(compiled: Package) -
             assert argument.space == WEIGHTS
             assert argument.offset % ALIGNMENT == 0
             assert argument.offset + argument.elements * np.dtype(argument.dtype).itemsize <= program.weights_bytes
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Package:
+    """A package most of whose weights have 4 bits."""
+    images = np.random.default_rng(0).standard_normal(INPUT_SHAPE).astype(np.float32)
+    return tapdot.compile(small_network(), target="host:generic", recipe="mixed", data=images, bits=BitWidths(default=4))
+
+
+def test_weights_of_four_bits_are_small_in_the_file_and_bytes_in_memory(narrow: Package, tmp_path: Path) -> None:
+    loaded = Package.load(narrow.save(tmp_path / "narrow.tapdot"))
+    assert loaded.manifest["format"] == FORMAT and loaded.narrow
+    assert loaded.stored_weights.size < loaded.weights.size == loaded.program.weights_bytes
+    saved = sum(array.elements - -(-array.elements // 2) for array in loaded.narrow)
+    assert abs(loaded.weights.size - loaded.stored_weights.size - saved) < ALIGNMENT * len(loaded.narrow)
+    assert print_graph(loaded.graph) == print_graph(narrow.graph)
+    weights = [name for name, kind in loaded.graph.types.items() if kind.dtype == "int4"]
+    assert weights and all(np.abs(loaded.graph.constants[name]).max() == 7 for name in weights)
+    content = loaded.weights.path.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == loaded.weights.sha256
+    assert loaded.coverage is not None
+    assert loaded.coverage.weight_bytes["int4"] == sum(loaded.graph.types[name].bytes for name in weights)
+
+
+def test_narrow_weights_that_cannot_be_are_damage(narrow: Package, tmp_path: Path) -> None:
+    path = narrow.save(tmp_path / "narrow.tapdot")
+    for found in ([[0, 64, 3]], [[0, 1 << 40, 4]], [], "x", [[0]]):
+        repack(path, change_manifest(narrow_weights=found))
+        with pytest.raises(PackageError, match="damaged"):
+            Package.load(path)
+
+
+def test_packages_of_bytes_are_for_older_versions_too(compiled: Package) -> None:
+    assert compiled.manifest["format"] == FORMAT_OF_BYTES < FORMAT

@@ -54,11 +54,20 @@ def test_bad_text_is_refused(text: str) -> None:
 @given(types())
 def test_bytes_are_those_of_the_physical_buffer(kind: TensorType) -> None:
     assert kind.elements == math.prod(kind.shape)
-    if kind.layout is None:
-        assert kind.bytes == np.empty(kind.shape, DTYPES[kind.dtype]).nbytes
-    else:
-        stored = kind.layout.store(np.zeros(kind.shape, DTYPES[kind.dtype]), 0)
-        assert kind.bytes == stored.nbytes
+    stored = np.zeros(kind.shape, DTYPES[kind.dtype])
+    if kind.layout is not None:
+        stored = kind.layout.store(stored, 0)
+    assert kind.bytes == {"int4": math.ceil(stored.size / 2), "int2": math.ceil(stored.size / 4)}.get(kind.dtype, stored.nbytes)
+
+
+@pytest.mark.parametrize(("dtype", "least", "most"), [("int4", -8, 7), ("int2", -2, 1), ("int8", -128, 127)])
+def test_narrow_types_hold_what_fits_them(dtype: str, least: int, most: int) -> None:
+    kind = TensorType((2,), dtype)
+    assert kind.holds(np.array([least, most], np.int8))
+    assert not kind.holds(np.array([least, most], np.int16)) and not kind.holds(np.zeros(3, np.int8))
+    if dtype != "int8":
+        assert not kind.holds(np.array([0, most + 1], np.int8)) and not kind.holds(np.array([least - 1, 0], np.int8))
+    assert TensorType((0,), dtype).holds(np.zeros(0, np.int8))
 
 
 def test_the_type_of_an_array() -> None:

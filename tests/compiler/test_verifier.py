@@ -11,6 +11,7 @@ from tests.random_graphs import graphs
 
 from tapdot.compiler.errors import GraphError
 from tapdot.compiler.graph import Graph, GraphBuilder, Node
+from tapdot.compiler.text import parse_graph
 from tapdot.compiler.types import Quant, TensorType
 from tapdot.compiler.verifier import verify
 from tapdot.kernels.layout import Halo, Layout
@@ -98,3 +99,16 @@ def test_random_graphs_pass_and_fail_when_a_node_is_dropped(graph: Graph) -> Non
     if len(graph.nodes) > 1:
         with pytest.raises(GraphError, match=r"made by nothing|output .* no such value"):
             verify(graph.replace(nodes=graph.nodes[1:]))
+
+
+def test_narrow_weights_must_fit_their_type() -> None:
+    text = """graph "g"
+input %x: uint8[1,2]
+constant %w: int4[2,2] = [7, -7, 0, 8]
+%y: int32[1,2] = QGemm(%x, %w) {zero_point=0}
+return %y
+"""
+    parse_graph(text.replace("8]", "-8]")).verify()
+    with pytest.raises(GraphError, match=r"constant %w to be int4\[2,2\], found an array int8\[2,2\] of -7 to 8"):
+        parse_graph(text).verify()
+    assert str(parse_graph(text)) == text

@@ -61,6 +61,7 @@ def integer_convolution(
     block: int = BLOCK,
     offset: bool = True,
     more_halo: int = 0,
+    weights: str = "int8",
 ) -> Workload:
     """A ``QConv`` whose input has just the halo it needs (``more_halo`` more), with an output halo of its own."""
     spatial = []
@@ -70,7 +71,7 @@ def integer_convolution(
     output = (shape[0], filters, *spatial)
     halo = Halo(*(side + more_halo for side in pads))
     x = Operand(shape, dtype, code_layout(dtype, target, zero_point, halo, block, offset))
-    w = Operand((filters, shape[1] // group, *kernel), "int8", None, True)
+    w = Operand((filters, shape[1] // group, *kernel), weights, None, True)
     operands: list[Operand | None] = [x, w, Operand((filters,), "int32", None, True) if bias else None]
     if epilogue in (REALS, REALS_MOVED):
         operands.append(Operand((1, filters, 1, 1), "float32", None, True))
@@ -98,7 +99,10 @@ def values(workload: Workload, extreme: bool = False) -> list[np.ndarray | None]
         if operand is None:
             found.append(None)
         elif index == 1:
-            choice = generator.choice([-127, 127], operand.shape) if extreme else generator.integers(-127, 128, operand.shape)
+            most = {"int4": 7, "int2": 1}.get(operand.dtype, 127)
+            choice = (
+                generator.choice([-most, most], operand.shape) if extreme else generator.integers(-most, most + 1, operand.shape)
+            )
             found.append(choice.astype(np.int8))
         elif operand.dtype in ("int8", "uint8"):
             info = np.iinfo(operand.dtype)

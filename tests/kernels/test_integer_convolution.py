@@ -106,6 +106,49 @@ def test_scales_around_one_need_a_shift_before_the_product(target, epilogue):
     assert np.unique(check(IntegerConvolution(), work, target, arrays=arrays)).size > 100
 
 
+NARROW = {
+    "3x3": {"shape": (1, 32, 7, 9), "filters": 40, "zero_point": 5, "weights": "int4"},
+    "1x1 of an odd number of pairs": {
+        **{"shape": (2, 40, 5, 6), "filters": 20, "kernel": (1, 1), "pads": (0, 0, 0, 0)},
+        **{"dtype": "int8", "zero_point": -3, "weights": "int2"},
+    },
+    "whole groups": {"shape": (1, 64, 5, 5), "filters": 64, "group": 2, "strides": (2, 2), "weights": "int4"},
+    "quads that make no pairs": {"shape": (1, 12, 5, 5), "filters": 17, "weights": "int4"},
+    "an image": {"shape": (1, 3, 9, 9), "filters": 16, "weights": "int4"},
+}
+
+
+def check_narrow(name, target):
+    """Weights of few bits, one a byte and packed."""
+    family, work = IntegerConvolution(), integer_convolution(target, **NARROW[name])
+    default = family.default_config(work, target)
+    assert ("packed" in default) == (name not in ("quads that make no pairs", "an image"))
+    check(family, work, target, default, extreme=name == "3x3")
+    if "packed" in default:
+        config = {**default, "packed": 1, "vectors": 1, "rows": 1, "columns": 2}
+        assert family.settle(work, config, target) == config
+        check(family, work, target, config)
+        sizes = [family.pack(work, {**config, "packed": p}, target, constants(work))[0].nbytes for p in (0, 1)]
+        assert sizes[0] == 2 * sizes[1]
+
+
+def constants(work):
+    return {i: x for i, (x, operand) in enumerate(zip(values(work), work.inputs, strict=True)) if operand and operand.constant}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", NARROW)
+def test_weights_of_few_bits(target, name):
+    check_narrow(name, find_target(target))
+
+
+def test_weights_of_a_byte_cannot_be_packed():
+    family, target = IntegerConvolution(), find_target("host")
+    work = integer_convolution(target, (1, 32, 7, 9), 40)
+    assert "packed" not in family.space(work, target)
+    assert family.settle(work, {**family.default_config(work, target), "packed": 1}, target) is None
+
+
 @pytest.mark.parametrize("target", ["host", "host:avx2", "host:generic"])
 def test_every_configuration_computes_the_same(target):
     target = find_target(target)

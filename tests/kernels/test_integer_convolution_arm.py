@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from integer_cases import RESIDUAL, check, integer_convolution, reference, values
 from kernel_runner import run
-from test_integer_convolution import CASES
+from test_integer_convolution import CASES, check_narrow
 
 from tapdot.kernels import registry
 from tapdot.kernels.integer_convolution import IntegerConvolution
@@ -56,6 +56,20 @@ def test_dot_products_match_the_reference(name):
 def test_widened_products_match_the_reference(name):
     target = find_target("cortex-a76:neon")
     check(IntegerConvolution(), integer_convolution(target, **CASES[name]), target)
+
+
+@pytest.mark.parametrize("name", ["cortex-a76", "cortex-a76:neon"])
+def test_weights_of_few_bits(name):
+    check_narrow("3x3", find_target(name))
+    check_narrow("1x1 of an odd number of pairs", find_target(name))
+
+
+def test_matrix_products_of_weights_of_few_bits():
+    target = find_target("cortex-x2")
+    work = integer_convolution(target, (1, 32, 7, 9), 40, zero_point=5, weights="int4")
+    assert isinstance(registry.select(work, target), IntegerMatrixConvolution)
+    assert "packed" not in IntegerMatrixConvolution().space(work, target)
+    check(IntegerMatrixConvolution(), work, target)
 
 
 @pytest.mark.parametrize("name", MATRIX)

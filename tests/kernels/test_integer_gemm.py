@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from integer_cases import REALS, REALS_MOVED, SCALED, TARGETS, check, limits
+from integer_cases import REALS, REALS_MOVED, SCALED, TARGETS, check, limits, values
 from kernel_runner import assert_links_alone, attributes
 
 from tapdot.kernels.integer_gemm import IntegerFullyConnected
@@ -14,11 +14,11 @@ RESIDUAL = (
 )
 
 
-def workload(rows, depth, columns, epilogue=SCALED, dtype="uint8", result="uint8", zero_point=0, bias=True):
+def workload(rows, depth, columns, epilogue=SCALED, dtype="uint8", result="uint8", zero_point=0, bias=True, weights="int8"):
     """A ``QGemm`` with one scale a column."""
     operands = [
         Operand((rows, depth), dtype),
-        Operand((depth, columns), "int8", None, True),
+        Operand((depth, columns), weights, None, True),
         Operand((columns,), "int32", None, True) if bias else None,
     ]
     if epilogue in (REALS, REALS_MOVED):
@@ -60,6 +60,40 @@ def test_every_configuration_computes_the_same():
     target, work = find_target("host:avx2"), workload(5, 19, 43)
     for index, vectors in enumerate(IntegerFullyConnected().space(work, target)["vectors"]):
         check(IntegerFullyConnected(), work, target, {"vectors": vectors, "rows": (1, 2, 5)[index % 3]})
+
+
+NARROW_SHAPES = [(1, 64, 100), (1, 37, 5), (1, 1, 1), (4, 35, 50), (13, 22, 16), (2, 6, 1000), (1, 8, 17), (3, 4, 33)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", NARROW_SHAPES, ids=str)
+def test_packed_weights_match_the_reference(target, shape):
+    weights = "int2" if shape[1] == 22 else "int4"
+    work = workload(*shape, zero_point=9, dtype="int8" if shape[0] == 1 else "uint8", weights=weights)
+    check(IntegerFullyConnected(), work, find_target(target), extreme=shape[1] == 37)
+
+
+@pytest.mark.parametrize("epilogue", [REALS, RESIDUAL], ids=["reals", "residual"])
+def test_packed_weights_with_epilogues(epilogue):
+    work = workload(5, 22, 37, epilogue, dtype="int8", zero_point=-11, weights="int4")
+    check(IntegerFullyConnected(), work, find_target("host"))
+
+
+@pytest.mark.emulated
+@pytest.mark.parametrize("name", ["cortex-a76", "cortex-a76:neon", "cortex-x2"])
+def test_packed_weights_on_a_phone(name):
+    for shape in ((1, 63, 37), (5, 40, 20), (2, 5, 17)):
+        check(IntegerFullyConnected(), workload(*shape, zero_point=3, weights="int4"), find_target(name))
+
+
+def test_packed_weights_take_half_the_bytes():
+    family, target = IntegerFullyConnected(), find_target("host")
+    sizes = []
+    for weights in ("int8", "int4", "int2"):
+        work = workload(1, 200, 64, weights=weights)
+        constants = {index: array for index, array in enumerate(values(work)) if work.inputs[index].constant}
+        sizes.append(family.pack(work, family.default_config(work, target), target, constants)[0].nbytes)
+    assert sizes == [200 * 64, 100 * 64, 100 * 64]
 
 
 def test_large_layers_use_threads():

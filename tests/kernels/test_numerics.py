@@ -48,3 +48,26 @@ def test_high_halves_scale_alike(h):
         m = generator.integers(2**30, 2**31, 50)
         wanted = numerics.dyadic(x, m, shift)
         assert np.array_equal(numerics.rounding_shift((x << k) * m >> h, p), wanted)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 1000])
+def test_narrow_codes_come_back_from_their_bytes(bits: int, count: int) -> None:
+    limit = 2 ** (bits - 1)
+    codes = np.random.default_rng(count).integers(-limit, limit, count).astype(np.int8)
+    packed = numerics.pack_codes(codes, bits)
+    assert packed.dtype == np.uint8 and packed.size == -(-count * bits // 8)
+    np.testing.assert_array_equal(numerics.unpack_codes(packed, bits, count), codes)
+    widest = np.array([-limit, limit - 1, limit], np.int8)
+    numerics.pack_codes(widest[:2], bits)
+    with pytest.raises(ValueError, match=f"codes of {bits} bits, found -{limit} to {limit}"):
+        numerics.pack_codes(widest, bits)
+
+
+def test_the_first_of_two_codes_lies_in_the_low_bits() -> None:
+    assert numerics.pack_codes(np.array([1, -2, 3], np.int8), 4).tolist() == [0xE1, 0x03]
+
+
+@pytest.mark.parametrize(("bits", "name"), [(1, "int2"), (2, "int2"), (3, "int4"), (4, "int4"), (5, "int8"), (8, "int8")])
+def test_the_narrowest_type_that_holds_weights(bits: int, name: str) -> None:
+    assert numerics.weight_dtype(bits) == name

@@ -96,3 +96,11 @@ def test_common_codes_span_all_ranges(others: list[Codes], wanted: Codes) -> Non
 
 def test_a_range_is_kept_in_other_codes() -> None:
     assert within_range(Codes(0.5, 100, 0, 255, "uint8"), SMALL) == Codes(0.5, 100, 100, 151, "uint8")
+
+
+def test_codes_of_few_bits_join_others_at_the_others_scale() -> None:
+    fine, coarse = Codes(0.01, 0, 0, 200, "uint8"), Codes(0.16, 0, 0, 15, "uint8")
+    assert common_codes([coarse, fine]) == Codes(0.01, 0, 0, 240, "uint8")
+    assert common_codes([coarse, Codes(0.02, 0, 0, 3, "uint8")]) == coarse
+    far = common_codes([Codes(0.4, 0, 0, 15, "uint8"), fine])
+    assert (far.scale, far.zero_point, far.low, far.high) == (pytest.approx(6 / 255), 0, 0, 255)

@@ -45,21 +45,22 @@ def test_no_partial_sum_of_stored_codes_is_larger() -> None:
     generator = np.random.default_rng(2)
     weights = generator.choice(np.array([-127, -3, 90, 127]), (4, 11)).astype(np.int8)
     bias = generator.integers(-5000, 5000, 4).astype(np.int32)
-    largest = largest_partial_sums(weights, bias)
-    reached = np.zeros(4, np.int64)
-    for zero, codes in ((0, (0, 255)), (255, (0, 255)), (-128, (-128, 127)), (127, (-128, 127))):
-        for code in codes:  # each alone, so that a sum leads as far as it can
-            terms = np.cumsum(np.sort(weights.astype(np.int64), axis=1) * code, axis=1)
-            start = bias - zero * weights.sum(axis=1, dtype=np.int64)
-            reached = np.maximum(reached, np.abs(terms + start[:, None]).max(axis=1))
-    assert (reached <= largest).all()
-    assert (largest_partial_sums(weights.T, bias, axis=1) == largest).all()
+    for x in (*KINDS, Codes(1.0, -128, -128, 127, "int8"), Codes(1.0, 0, 0, 15, "uint8"), Codes(1.0, 1, -2, 1, "int8")):
+        largest = largest_partial_sums(weights, bias, x)
+        reached = np.zeros(4, np.int64)
+        for offset in (0, 128 if x.dtype == "int8" else -128):
+            for code in (x.low, x.high):  # each alone, so that a sum leads as far as it can
+                terms = np.cumsum(np.sort(weights.astype(np.int64), axis=1) * (code + offset), axis=1)
+                start = bias - (x.zero_point + offset) * weights.sum(axis=1, dtype=np.int64)
+                reached = np.maximum(reached, np.abs(terms + start[:, None]).max(axis=1))
+        assert (reached <= largest).all()
+        assert (largest_partial_sums(weights.T, bias, x, axis=1) == largest).all()
 
 
 def test_the_worst_channel_is_named() -> None:
     weights = np.full((3, 70000), 100, np.int8)
     weights[1] = 127
-    largest = largest_partial_sums(weights, None)
+    largest = largest_partial_sums(weights, None, KINDS[1])
     with pytest.raises(
         OverflowRefused, match=r"node 'fc6'.* channel 1 may reach 2266950000, beyond 2147483647; .*keep_float=fc6"
     ):
@@ -68,9 +69,10 @@ def test_the_worst_channel_is_named() -> None:
 
 
 def test_what_would_wrap_on_the_way_is_refused() -> None:
-    """Signed codes without a zero point: no sum leaves 32 bits, but those of stored unsigned codes may."""
-    weights = np.full((1, 70000), 127, np.int8)
-    low, high = accumulator_bounds(weights, None, Codes(1.0, 0, -128, 127, "int8"))
-    assert max(abs(int(low[0])), abs(int(high[0]))) < 2**31
-    with pytest.raises(OverflowRefused, match="may reach 2266950000"):
-        prove_accumulator("fc6", largest_partial_sums(weights, None))
+    """Codes of 4 bits: no sum leaves 32 bits, but those of codes that are stored 128 lower may."""
+    weights, x = np.full((1, 140000), 127, np.int8), Codes(1.0, 0, 0, 15, "uint8")
+    low, high = accumulator_bounds(weights, None, x)
+    assert max(abs(int(low[0])), abs(int(high[0]))) < 2**29
+    with pytest.raises(OverflowRefused, match="may reach 2275840000"):
+        prove_accumulator("fc6", largest_partial_sums(weights, None, x))
+    prove_accumulator("fc6", largest_partial_sums(weights[:, :130000], None, x))

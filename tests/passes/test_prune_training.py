@@ -18,10 +18,11 @@ from tapdot.compiler.graph import GraphBuilder
 from tapdot.compiler.interpreter import GraphModule
 from tapdot.compiler.types import TensorType
 from tapdot.passes import prune_checkpoint, prune_training
-from tapdot.passes.prune import Pruned, TrainingStoppedError, equal_epochs, kept_share, prune
+from tapdot.passes.prune import Pruned, equal_epochs, kept_share, prune
 from tapdot.passes.prune_training import Step, Training
 from tapdot.passes.sparsity_plan import Pruning
 from tapdot.passes.training_data import Augmentation, TrainingData, evaluate, training_data
+from tapdot.passes.training_runs import TrainingStoppedError
 
 SHORT = Training(2, 2, batch=32, seed=3)
 PRUNING = Pruning(6.0, share=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph, GraphBuilder
 from tapdot.compiler.pipeline import run
 from tapdot.compiler.types import TensorType
+from tapdot.passes.bit_widths import BitWidths
+from tapdot.passes.calibrate import Calibrate
 from tapdot.passes.correct_bias import BiasCorrection
 from tapdot.passes.fuse import ELEMENTWISE, Fuse
-from tapdot.passes.recipe_names import RECIPE_NAMES
+from tapdot.passes.recipe_names import RECIPE_NAMES, check_bits
 from tapdot.passes.recipes import RECIPES, Calibration, clean_up, recipe
 from tapdot.passes.requantize import Requantize
 
@@ -135,3 +138,27 @@ def test_biases_are_corrected_for_the_codes_that_the_weights_will_have() -> None
     assert isinstance(correction, BiasCorrection)
     assert correction.requantize is steps[Requantize] and correction.fuse is steps[Fuse]
     assert correction.requantize == Requantize(per_channel=False, weight_bits=4, keep_float=("head",))
+
+
+def test_bits_reach_the_passes(tmp_path: Path) -> None:
+    (tmp_path / "bits.json").write_text('{"weights": {"conv": 4}}')
+    for way in ({"bits": BitWidths({"conv": 4})}, {"settings": (f"mixed.bits={tmp_path / 'bits.json'}",)}):
+        phases = recipe("mixed", calibration=Calibration(np.zeros((1, 3, 8, 8))), **way)  # type: ignore[arg-type]
+        steps = {type(step): step for phase in phases for step in phase.passes}
+        assert [steps[kind].widths for kind in (Calibrate, Requantize)] == [BitWidths({"conv": 4})] * 2  # type: ignore[attr-defined]
+    with pytest.raises(TapdotError, match=r"an option of the recipe such as mixed\.bits=FILE, found 'mixed.bit=4'"):
+        recipe("mixed", ("mixed.bit=4",))
+
+
+def test_bits_are_given_once_and_to_the_recipe_that_takes_them() -> None:
+    check_bits("int8", False)
+    check_bits("mixed", True)
+    check_bits("mixed", False, ("mixed.bits=f",))
+    for arguments, message in (
+        (("mixed", False), r"needs to know how many bits each layer gets: .*--bits FILE"),
+        (("mixed", True, ("mixed.bits=f",)), "bit widths once"),
+        (("int8", True), "recipe 'int8' takes no bit widths by layer; choose them with --recipe mixed"),
+        (("float", False, (" mixed.bits = f",)), "recipe 'float' takes no bit widths"),
+    ):
+        with pytest.raises(TapdotError, match=message):
+            check_bits(*arguments)

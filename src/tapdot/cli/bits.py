@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,14 +11,37 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tapdot.cli.checks import check_writable
-from tapdot.cli.options import JsonOption
+from tapdot.cli.bit_choices import (
+    ActivationsOption,
+    MeasuredOption,
+    SensitivityOption,
+    WidthsOption,
+    check_choice,
+    choices_of_model,
+    fixed_bits,
+    prediction,
+    read_widths,
+)
+from tapdot.cli.checks import check_compilation, check_device, check_writable
+from tapdot.cli.options import (
+    DataOption,
+    ImageDeviationOption,
+    ImageMeanOption,
+    JsonOption,
+    SetOption,
+    ShapeOption,
+    TargetOption,
+    ZeroShotOption,
+    parse_images,
+    parse_shapes,
+)
 from tapdot.cli.output import print_json
 from tapdot.cli.progress import Lines, progress
 
 if TYPE_CHECKING:
     from tapdot.passes.assign_bits import Assignment
     from tapdot.passes.bit_budgets import Budget
+    from tapdot.passes.bit_candidates import BitChoices
     from tapdot.passes.bit_table import BitTable
     from tapdot.passes.pareto_front import Front
 
@@ -41,7 +65,13 @@ FixOption = Annotated[
 
 
 def pareto_command(
-    table: Annotated[Path, typer.Option("--table", metavar="FILE", help="Layers, candidates, losses and costs, as JSON.")],
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="[MODEL]", help="An .onnx file or a .pt2 file, whose layers are looked at; or --table."),
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--table", metavar="FILE", help="Layers, candidates, losses and costs, as JSON.")
+    ] = None,
     budget: BudgetOption = None,
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="ilp (integer program) or dp (ZeroQ's dynamic program, one budget).")
@@ -57,25 +87,95 @@ def pareto_command(
         float,
         typer.Option("--time-limit", metavar="SECONDS", min=0.001, help="For one integer program; then the best found counts."),
     ] = SECONDS,
+    data: DataOption = None,
+    image_mean: ImageMeanOption = None,
+    image_deviation: ImageDeviationOption = None,
+    zero_shot: ZeroShotOption = False,
+    widths: WidthsOption = "8,4",
+    activations: ActivationsOption = "fixed",
+    sensitivity: SensitivityOption = "kl",
+    device: MeasuredOption = None,
+    target: TargetOption = None,
+    shape: ShapeOption = None,
+    settings: SetOption = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Writes the table of a model, for --table.")
+    ] = None,
+    bits: Annotated[
+        Path | None,
+        typer.Option("--bits", metavar="FILE", help="Writes what was chosen for a model, for `tapdot compile --bits`."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draws front and bits, as .png, .svg or .pdf.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Chooses bit widths by budgets, the chosen bits as the last line, or shows the front of what can be chosen."""
-    from tapdot.passes.bit_table_files import read_table
+    from tapdot.passes.bit_table_files import read_table, write_table
 
     budgets = read_budgets(budget)
     if method not in METHOD_NAMES:
         raise typer.BadParameter(f"expected {' or '.join(METHOD_NAMES)}, found {method!r}", param_hint="--method")
     if kind is not None and budgets:
         raise typer.BadParameter("with budgets, the front is of their kinds", param_hint="--kind")
+    if (model is None) is (table is None):
+        both = "both; choose one" if model is not None else "neither"
+        raise typer.BadParameter(f"expected a model or a table (--table FILE), found {both}", param_hint="MODEL")
+    if model is None and (output is not None or bits is not None):
+        raise typer.BadParameter("it is for a model", param_hint="--output" if output is not None else "--bits")
+    if bits is not None and not budgets:
+        raise typer.BadParameter("there is a choice to write only where there is a budget (--budget)", param_hint="--bits")
+    for path in (output, bits):
+        if path is not None:
+            check_writable(path)
     if plot is not None:
         check_plot(plot)
-    found = read_table(table).fix(read_fixed(fix))
+    choices = None
+    if model is not None:
+        check_choice(activations, sensitivity)
+        chosen_widths, fixed = read_widths(widths), fixed_bits(read_fixed(fix))
+        shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
+        check_compilation(model, target, "mixed", data, zero_shot, settings, bits=True)
+        if device is not None:
+            check_device(device)
+        from tapdot.compiler.data import open_data
+
+        choices = choices_of_model(
+            model,
+            None if data is None else open_data(data, images=images),
+            zero_shot,
+            widths=chosen_widths,
+            activations=activations,
+            sensitivity=sensitivity,
+            fixed=fixed,
+            device=device,
+            target=target,
+            budgets=budgets,
+            kind=kind,
+            shapes=shapes,
+            settings=settings or (),
+        )
+        found = choices.table
+    else:
+        assert table is not None
+        found = read_table(table).fix(read_fixed(fix))
     for note in found.notes:
         progress.print(note, markup=False, soft_wrap=True)
-    show(found, budgets, method=method, kind=kind, points=points, time_limit=time_limit, plot=plot, as_json=as_json)
+    if output is not None:
+        write_table(found, output)
+        progress.print(f"Wrote {output}.", markup=False, soft_wrap=True)
+    show(
+        found,
+        budgets,
+        method=method,
+        kind=kind,
+        points=points,
+        time_limit=time_limit,
+        plot=plot,
+        as_json=as_json,
+        choices=choices,
+        bits=bits,
+    )
 
 
 def read_budgets(lines: Sequence[str] | None) -> tuple[Budget, ...]:
@@ -116,9 +216,12 @@ def show(
     time_limit: float | None = SECONDS,
     plot: Path | None = None,
     as_json: bool = False,
+    choices: BitChoices | None = None,
+    bits: Path | None = None,
 ) -> None:
     """Chooses by the budgets, or finds the front where there are none, and prints and draws it: all of the command but its
-    reading."""
+    reading. ``choices`` are the model's that the table is of; ``bits`` is a file for what was chosen of them."""
+    from tapdot.compiler.files import write_text
     from tapdot.passes.assign_bits import assign
     from tapdot.passes.assign_bits_by_dp import assign_by_dp
     from tapdot.passes.bit_budgets import BudgetError
@@ -131,6 +234,12 @@ def show(
     chosen = None
     if budgets:
         chosen = assign_by_dp(table, budgets) if method == "dp" else assign(table, budgets, time_limit=time_limit)
+    if choices is not None and chosen is not None:
+        if bits is not None:
+            write_text(bits, json.dumps(choices.widths(chosen).json(), indent=1) + "\n")
+            progress.print(f"Wrote {bits}.", markup=False, soft_wrap=True)
+        for line in prediction(choices, chosen):
+            progress.print(line, markup=False, soft_wrap=True)
     fronts = []
     if plot is not None or chosen is None:
         with progress.status("Looking for the front") as status:

@@ -10,10 +10,16 @@ import typer
 
 
 def check_compilation(
-    model: Path, target: str | None, recipe: str, data: Path | None, zero_shot: bool, settings: Sequence[str] | None
+    model: Path,
+    target: str | None,
+    recipe: str,
+    data: Path | None,
+    zero_shot: bool,
+    settings: Sequence[str] | None,
+    bits: bool = False,
 ) -> None:
-    """All of what a compilation is told."""
-    check_calibration(recipe, data, zero_shot, settings or ())
+    """All of what a compilation is told; ``bits`` says whether bits by layer are known or will be."""
+    check_calibration(recipe, data, zero_shot, settings or (), bits)
     check_model(model)
     check_target(target)
     if data is not None:
@@ -35,12 +41,13 @@ def check_target(name: str | None) -> None:
         find_target(name)
 
 
-def check_calibration(recipe: str, data: Path | None, zero_shot: bool, settings: Sequence[str]) -> None:
+def check_calibration(recipe: str, data: Path | None, zero_shot: bool, settings: Sequence[str], bits: bool = False) -> None:
     """Raises TapdotError for a recipe that is none; choices that contradict each other are wrong usage."""
     from tapdot.passes import recipe_names
 
     try:
         recipe_names.check_calibration(recipe, data is not None, zero_shot, settings)
+        recipe_names.check_bits(recipe, bits, settings)
     except recipe_names.ContradictionError as error:
         raise typer.BadParameter(str(error), param_hint="--zero-shot" if zero_shot else "--data") from error
 

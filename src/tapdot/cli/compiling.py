@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapdot.cli.checks import check_compilation, check_writable
+from tapdot.cli.bit_choices import (
+    ActivationsOption,
+    MeasuredOption,
+    SensitivityOption,
+    WidthsOption,
+    check_choice,
+    choose_for_model,
+    fixed_bits,
+    read_widths,
+)
+from tapdot.cli.bits import BudgetOption, FixOption, read_budgets, read_fixed
+from tapdot.cli.checks import check_compilation, check_data, check_device, check_writable
 from tapdot.cli.options import (
     CheckOption,
     DataOption,
@@ -30,6 +41,7 @@ from tapdot.cli.progress import Lines, progress
 if TYPE_CHECKING:
     from tapdot.compiler.images import ImagePreparation
     from tapdot.compiler.package import Package
+    from tapdot.passes.bit_widths import BitWidths
 
 
 def compile_model(
@@ -44,6 +56,8 @@ def compile_model(
     dump: Path | None = None,
     check: bool = False,
     records: str | None = None,
+    bits: BitWidths | None = None,
+    train: Path | None = None,
 ) -> Package:
     """Compiles with progress on stderr; what the importer noted is printed there."""
     title = f"Compiling {model.name} for {target}"
@@ -62,6 +76,8 @@ def compile_model(
             dump=dump,
             check=check,
             records=records,
+            bits=bits,
+            train=None if train is None else open_data(train, images=images),
             progress=Lines(lambda line: status.update(f"{title}: {line}")),
         )
     for note in package.import_notes:
@@ -92,6 +108,20 @@ def compile_command(
     dump: DumpOption = None,
     check: CheckOption = False,
     records: RecordsOption = None,
+    bits: Annotated[
+        Path | None,
+        typer.Option("--bits", metavar="FILE", help="For the recipe mixed: bits by layer, as `tapdot pareto` writes them."),
+    ] = None,
+    budget: BudgetOption = None,
+    fix: FixOption = None,
+    widths: WidthsOption = "8,4",
+    activations: ActivationsOption = "fixed",
+    sensitivity: SensitivityOption = "kl",
+    device: MeasuredOption = None,
+    train: Annotated[
+        Path | None,
+        typer.Option("--train", metavar="DATA", help="Samples with labels: weights are trained to live with their codes."),
+    ] = None,
 ) -> None:
     """Compiles a model into a package."""
     from tapdot.cli.precision import SUMMARY_ROWS, gap_table, gap_title
@@ -99,8 +129,44 @@ def compile_command(
 
     shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
     check_writable(output)
-    check_compilation(model, target, recipe, data, zero_shot, settings)
-    package = compile_model(model, target or "host", recipe, data, images, zero_shot, shapes, settings, dump, check, records)
+    budgets, fixed, chosen_widths = read_budgets(budget), fixed_bits(read_fixed(fix)), read_widths(widths)
+    check_choice(activations, sensitivity)
+    if bits is not None and budgets:
+        raise typer.BadParameter("with bits by layer there is nothing to choose", param_hint="--budget")
+    if budgets and recipe != "mixed":
+        raise typer.BadParameter(
+            f"the recipe {recipe} has the same bits for all layers; use --recipe mixed", param_hint="--budget"
+        )
+    check_compilation(model, target, recipe, data, zero_shot, settings, bits is not None or bool(budgets))
+    if train is not None:
+        check_data(train)
+    if device is not None:
+        check_device(device)
+    if bits is not None:
+        from tapdot.passes.bit_widths import BitWidths
+
+        by_layer: BitWidths | None = BitWidths.read(bits)
+    elif budgets:
+        by_layer = choose_for_model(
+            model,
+            data,
+            images,
+            zero_shot,
+            widths=chosen_widths,
+            activations=activations,
+            sensitivity=sensitivity,
+            fixed=fixed,
+            device=device,
+            target=target,
+            budgets=budgets,
+            shapes=shapes,
+            settings=settings or (),
+        )
+    else:
+        by_layer = None
+    package = compile_model(
+        model, target or "host", recipe, data, images, zero_shot, shapes, settings, dump, check, records, by_layer, train
+    )
     package.save(output)
     progress.print(package_summary(package, output), markup=False, soft_wrap=True)
     if records is not None:

@@ -116,6 +116,7 @@ def inspect_package(package: Package) -> Report:
         **(precision_facts(package.coverage) if package.coverage is not None and package.coverage.is_integer else {}),
         **sparsity_facts(package.sparsity),
         "weights_bytes": program.weights_bytes,
+        **({"weights_in_file_bytes": package.stored_weights.size} if package.narrow else {}),
         "arena_bytes": program.arena_bytes,
         "arena_at_least_bytes": program.arena_lower_bound,
     }

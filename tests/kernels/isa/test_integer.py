@@ -7,7 +7,7 @@ from tests.kernels.emulated_runner import call
 from tapdot.kernels import numerics
 from tapdot.kernels.emit import Registers, argument, store
 from tapdot.kernels.isa import ISAS
-from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.isa.integer import integer_vectors, narrow_vectors
 from tapdot.kernels.target import UnknownTargetError, find_target
 from tapdot.kernels.tvm_adapter import T, build, function, tvm
 
@@ -68,6 +68,34 @@ def test_dot_products_of_extreme_codes(target, stored):
 
     packed = vectors.pack_weights(weights)
     assert np.array_equal(vectors.unpack_weights(packed.reshape(16, -1)), weights)
+    got = compute(target, [quads, np.ascontiguousarray(packed)], np.zeros(lanes, np.int32), body)
+    codes = quads.astype(np.int64) + vectors.operand_offset(stored)
+    assert np.array_equal(got, 7 + np.einsum("qk,qlk->l", codes, weights.astype(np.int64)))
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int8"])
+def test_dot_products_of_narrow_weights(target, stored):
+    vectors = narrow_vectors(target.isa)
+    lanes, generator = vectors.lanes, np.random.default_rng(3)
+    limits = np.iinfo(stored)
+    quads = generator.integers(limits.min, limits.max + 1, (8, 4)).astype(stored)
+    quads[6:] = limits.max
+    weights = np.concatenate([generator.integers(-8, 8, (6, lanes, 4)), np.full((1, lanes, 4), -8), np.full((1, lanes, 4), 7)])
+    ordered = vectors.pack_weights(weights.astype(np.int8))
+    packed = vectors.pack_narrow(ordered[::2], ordered[1::2])
+    assert packed.shape == (4, lanes * 4) and packed.dtype == np.int8
+    for found, wanted in zip(vectors.unpack_narrow(packed), (ordered[::2], ordered[1::2]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+    def body(x, w, y):
+        total = Registers(1, lanes, "int32")
+        total[0] = vectors.number(7)
+        for pair in range(4):
+            both = vectors.narrow_weights(w, pair * lanes * 4)
+            for quad, operand in zip(vectors.quads(x, pair * 8, 2), both, strict=True):
+                total[0] = vectors.dot(total[0], quad, operand)
+        store(y, 0, total[0], lanes)
+
     got = compute(target, [quads, np.ascontiguousarray(packed)], np.zeros(lanes, np.int32), body)
     codes = quads.astype(np.int64) + vectors.operand_offset(stored)
     assert np.array_equal(got, 7 + np.einsum("qk,qlk->l", codes, weights.astype(np.int64)))
