@@ -125,7 +125,7 @@ class Requantize(Pass):
 
     def walk(self, graph: Graph) -> Walk:
         """The walk over a fused graph that these options ask for, not begun yet."""
-        return Walk(graph, Choices(self.per_channel, self.weight_bits, self.kept(graph), self.widths))
+        return Walk(graph, choices=Choices(self.per_channel, self.weight_bits, self.kept(graph), self.widths))
 
     def kept(self, graph: Graph) -> dict[str, str]:
         """Nodes that stay float by choice, with the reason. Raises TapdotError for a name that is none."""

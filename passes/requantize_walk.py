@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
-from tapdot.compiler.graph import Graph, GraphBuilder, Node, unique_name
+from tapdot.compiler.graph import Graph, Node
 from tapdot.compiler.operators.fused import parsed
 from tapdot.kernels import numerics
 from tapdot.kernels.expression import ACCUMULATOR, Expression, Leaf, leaves, substitute
 from tapdot.passes.bit_widths import BitWidths
-from tapdot.passes.codes import Codes, check_width
+from tapdot.passes.coded_values import CodedValues
+from tapdot.passes.codes import Codes
 from tapdot.passes.concat_scales import common_codes, with_shared_scales
 from tapdot.passes.constants import channel_shape
 from tapdot.passes.integer_expressions import Accumulator, Inexpressible, IntegerExpressions, Linear, Meaning, Real
@@ -51,18 +51,10 @@ class Choices:
 
 
 @dataclass(eq=False)
-class Walk:
+class Walk(CodedValues):
     """Builds the integer graph; ``quantized``, ``floats`` and ``remarks`` say what was done."""
 
-    graph: Graph
-    choices: Choices
-    builder: GraphBuilder = field(init=False)
-    codes: dict[str, tuple[str, Codes]] = field(default_factory=dict)
-    """Values of the old graph that have codes: the new value, and what it means."""
-    reals: dict[str, str] = field(default_factory=dict)
-    """Values of the old graph that are float in the new one."""
-    waiting: dict[str, Codes] = field(default_factory=dict)
-    """Float values that somebody may want quantized so."""
+    choices: Choices = field(kw_only=True)
     joined: Mapping[str, Codes] = field(default_factory=dict)
     """The codes of Concats by name, where they were known beforehand."""
     sums: dict[str, Sum] = field(default_factory=dict)
@@ -75,10 +67,6 @@ class Walk:
     """Depthwise convolutions whose channels share one scale."""
     weights: dict[str, IntegerWeights] = field(default_factory=dict)
     """The weights of each old node that sums products of codes."""
-    remarks: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.builder = GraphBuilder(self.graph.name)
 
     @property
     def adopted(self) -> int:
@@ -389,49 +377,12 @@ class Walk:
         self.builder.add(node.op, operands, attributes, name=node.name, outputs=names)
         self.reals.update((old, new) for old, new in zip(node.outputs, names, strict=True) if old)
 
-    def real(self, value: str) -> str:
-        """The new value that holds an old one in floats, dequantized where it has codes."""
-        if value in self.sums:
-            self.average_alone(self.sums.pop(value))
-        if value not in self.reals and value in self.graph.constants:
-            self.reals[value] = self.constant(self.graph.constants[value], value)
-            self.builder.types[self.reals[value]] = self.graph.type(value)
-        if value not in self.reals:
-            name, codes = self.codes[value]
-            self.reals[value] = self.dequantize(name, codes, value)
-        return self.reals[value]
-
-    def dequantize(self, name: str, codes: Codes, value: str) -> str:
-        """A Dequantize of new codes of an old value."""
-        result = self.own(value) if value in self.graph.outputs else self.fresh(f"{value}.real")
-        given = {"scale": codes.scale, "zero_point": codes.zero_point}
-        self.add("Dequantize", (name,), given, f"{name}.dequantize", result, None)
-        self.remarks.append(f"Conversion: {value!r} from {codes.dtype} to float32.")
-        return result
-
-    def need_codes(self, value: str) -> tuple[str, Codes]:
-        """The codes of an old value, quantized where they wait for it; raises Inexpressible where it has none."""
-        if value in self.sums:
-            self.average_alone(self.sums.pop(value))
-        if value not in self.codes and value in self.waiting:
-            codes = self.waiting[value]
-            name = self.own(value) if self.reals[value] != value else self.fresh(f"{value}.codes")
-            check_width(value, codes)
-            self.add("Quantize", (self.reals[value],), codes.attributes, f"{value}.quantize", name, codes)
-            self.remarks.append(f"Conversion: {value!r} from float32 to {codes.dtype}.")
-            self.codes[value] = (name, codes)
-        if value not in self.codes:
-            raise Inexpressible(f"its operand {value!r} has no codes")
-        return self.codes[value]
-
-    def output(self, value: str) -> str:
-        """An output of the graph under its own name."""
-        name = self.real(value)
-        if name != value:
-            self.add("Identity", (name,), {}, f"{value}.output", value, None)
-        return value
-
     # -- pieces ---------------------------------------------------------------------------------------------------------------
+
+    def settle(self, value: str) -> None:
+        """A pool that waited for an expression to be its epilogue stands alone."""
+        if value in self.sums:
+            self.average_alone(self.sums.pop(value))
 
     def meanings(self, values: Mapping[str, str]) -> dict[str, Meaning]:
         """What leaves stand for, given the values they read."""
@@ -454,38 +405,3 @@ class Walk:
                 array = array.reshape((1,) * (rank - array.ndim) + array.shape)
             return self.constant(array, f"{node.name}.{kind}")
         return self.need_codes(values[leaf])[0]
-
-    def constant(self, array: np.ndarray, name: str, codes: Codes | None = None) -> str:
-        """A new constant, which may have the name of the old one it stands for."""
-        made = self.builder.constant(array, self.own(name) if name in self.graph.constants else self.fresh(name))
-        if codes is not None:
-            self.mean(made, codes)
-        return made
-
-    def add(
-        self, op: str, operands: Sequence[str], attributes: Mapping[str, Any], node: str, result: str, codes: Codes | None
-    ) -> None:
-        """A node of one result."""
-        inputs = list(operands)
-        while inputs and not inputs[-1]:
-            inputs.pop()
-        self.builder.add(op, inputs, attributes, name=node, outputs=[result])
-        if codes is not None:
-            self.mean(result, codes)
-
-    def mean(self, name: str, codes: Codes) -> None:
-        """Writes into the type of new codes what they mean."""
-        self.builder.types[name] = replace(self.builder.types[name], quant=codes.quant)
-
-    def codes_name(self, value: str) -> str:
-        """The name of the codes of an old value."""
-        is_float_output = value in self.graph.outputs and self.graph.type(value).dtype == "float32"
-        return self.fresh(f"{value}.codes") if is_float_output else self.own(value)
-
-    def own(self, value: str) -> str:
-        """An old value's name, or one like it where something else has it."""
-        return value if value not in self.builder.types else self.fresh(value)
-
-    def fresh(self, name: str) -> str:
-        """A name that neither graph uses."""
-        return unique_name(name, {**self.graph.types, **self.builder.types})
