@@ -134,7 +134,7 @@ class PatternConvolution(Family):
             gather.patterns(table),
         )
         found = {
-            index: np.ascontiguousarray(array, workload.inputs[index].dtype)  # type: ignore[union-attr]
+            index: np.ascontiguousarray(array, workload.inputs[index].stored_dtype)  # type: ignore[union-attr]
             for index, array in zip(ARRAYS, arrays, strict=True)
         }
         if len(workload.inputs) > BIAS and workload.inputs[BIAS] is not None:

@@ -244,7 +244,7 @@ class IntegerSparseFullyConnected(Family):
         """An array in the type and shape of an operand."""
         wanted = workload.inputs[operand]
         assert wanted is not None
-        return np.ascontiguousarray(array.astype(wanted.dtype).reshape(wanted.shape))
+        return np.ascontiguousarray(array.astype(wanted.stored_dtype).reshape(wanted.shape))
 
     @staticmethod
     def _folded(workload: Workload, target: Target, fkw: FKW, bias: np.ndarray, sign: int) -> np.ndarray:

@@ -89,7 +89,7 @@ class NeonPatternConvolution(PatternConvolution):
         np.add.at(per_pattern, (np.repeat(np.arange(geometry.groups), counts), pattern + 1), 1)
         arrays = (channels // geometry.share, offset, index, np.cumsum(per_pattern, axis=1), weights, patterns)
         found = {
-            number: np.ascontiguousarray(array, workload.inputs[number].dtype)  # type: ignore[union-attr]
+            number: np.ascontiguousarray(array, workload.inputs[number].stored_dtype)  # type: ignore[union-attr]
             for number, array in zip(ARRAYS, arrays, strict=True)
         }
         if len(workload.inputs) > BIAS and workload.inputs[BIAS] is not None:

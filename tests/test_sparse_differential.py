@@ -89,6 +89,19 @@ def test_random_sparse_networks_by_the_recipe(seed: int, host: Session) -> None:
     check(host, tapdot.compile(graph, target="host", recipe="pattern-int8", settings=ALWAYS, data=data), exact=True)
 
 
+@pytest.mark.parametrize("seed", BY_THE_RECIPE)
+def test_random_sparse_networks_of_four_bits_by_the_recipe(seed: int, host: Session) -> None:
+    graph = random_sparse_graph(200 + seed)
+    _, *sample = graph.type(graph.inputs[0]).shape
+    data = np.random.default_rng(seed).standard_normal((4, *sample)).astype(np.float32)
+    narrow = (*ALWAYS, "requantize.weight_bits=4")
+    package = tapdot.compile(graph, target="host", recipe="pattern-int8", settings=narrow, data=data)
+    check(host, package, exact=True)
+    assert any(
+        operand is not None and operand.dtype == "int4" for call in package.program.calls for operand in call.workload.inputs
+    )
+
+
 @pytest.mark.emulated
 @pytest.mark.parametrize("target", ON_PHONES)
 def test_random_sparse_networks_on_phones(target: str, request: pytest.FixtureRequest) -> None:

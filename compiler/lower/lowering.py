@@ -61,7 +61,8 @@ class _Weights:
             self.arrays.append(array)
             limit = 2 ** (bits - 1)
             if bits < 8 and array.dtype == np.int8 and array.size and -limit <= array.min() and array.max() < limit:
-                self.narrow.append(NarrowArray(self.size, array.size, bits))
+                found = NarrowArray(self.size, array.size, bits)
+                self.narrow += [found] * (found.stored_bytes < found.memory_bytes)
             self.size = round_up(self.size + array.nbytes, ALIGNMENT)
         return self._places[key]
 

@@ -48,6 +48,7 @@ def test_four_bits_take_half_the_bytes() -> None:
     assert [array.bits for array in weights.narrow] == [4, 2]
     assert stored.size == 5056 + 2560 and weights.block_bytes == 2 * 10_048
     assert not block([(codes + 3, 4)])[0].narrow, "a code of 10 needs a byte"
+    assert not block([(codes[:64], 4)])[0].narrow, "arrays keep their boundary, so that this one would save nothing"
 
 
 @pytest.mark.parametrize(
