@@ -16,7 +16,7 @@ from tapdot.runtime.conditions import Conditions, WarmUp, Watch
 from tapdot.runtime.core_choice import kind_of
 from tapdot.runtime.devices.base import DeviceInformation, Session
 from tapdot.runtime.measure import DeviceLostError, Measurement, Subject, check_runs, notes, prepare_threads, threads_text
-from tapdot.runtime.samples import CONFIDENCE, Ratio, least_rounds, paired_ratio
+from tapdot.runtime.samples import Ratio, least_rounds, paired_ratio, shared_confidence
 
 ROUNDS = 50
 ROUNDS_A_LOADING = 10
@@ -43,10 +43,10 @@ class Comparison:
     def fastest(self) -> int | None:
         """The index of the package that is faster than every other beyond noise; None where there is no such package.
 
-        The share of mistakes allowed is split over the comparisons this makes (Bonferroni).
+        The mistakes allowed are split over the comparisons this makes.
         """
         order = sorted(range(len(self.measurements)), key=lambda index: self.measurements[index].median)
-        confidence = 1 - (1 - CONFIDENCE) / (len(order) - 1)
+        confidence = shared_confidence(len(order) - 1)
         best = self.measurements[order[0]].times
         others = (paired_ratio(self.measurements[index].times, best, confidence) for index in order[1:])
         return order[0] if all(ratio.beyond_noise and ratio.median > 1 for ratio in others) else None

@@ -221,13 +221,18 @@ class Conditions:
         return found
 
 
+def thermostat_of(session: Session) -> Thermostat:
+    """By the sensors of a session's device."""
+    return Thermostat(lambda: session.information().temperatures_celsius)
+
+
 class Watch:
     """Watches over a measurement in a session: what to do between turns, and at the end what to tell."""
 
     def __init__(self, session: Session, cores: Sequence[int], kind: str) -> None:
         self._session = session
         self._cores, self._kind = tuple(cores), kind
-        self._thermostat = Thermostat(lambda: session.information().temperatures_celsius)
+        self._thermostat = thermostat_of(session)
         self._counter: CycleCounter | None = None
         self._warm_up = WarmUp(0, False)
         self._before: tuple[float, bool] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import statistics
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,20 +14,15 @@ import numpy as np
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.kernels.target import find_target
+from tapdot.runtime.clock import ClockStability, clock_stability
 from tapdot.runtime.devices import connect
 from tapdot.runtime.devices.base import Check, Device, DeviceInformation, Session
-from tapdot.runtime.devices.cores import ARM_PARTS
 from tapdot.runtime.devices.targets import target_for
 from tapdot.runtime.echo import ELEMENTS, SYMBOL, echo_library, run_echo
-from tapdot.runtime.instructions import Argument, count_call
+from tapdot.runtime.instructions import Argument, count_call, counting_cpu
 
 SESSION_SECONDS = 60.0
 PINGS = 5
-CLOCK_STRETCH = 5e-3
-CLOCK_REPEATS = 20
-"""The echo kernel is timed so many times over stretches of so many seconds."""
-UNSTEADY = 0.1
-"""A spread from which on a clock is called unsteady."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +66,19 @@ def _checks(device: Device, resources: ExitStack) -> Iterator[Check]:
 
     yield "session", open_session
     session, told = sessions[0], _Told()
+    yield from session.steps()
     yield "device", lambda: _describe(told.ask(session))
     information = told.information
     assert information is not None
-    if information.agent_version is not None:
-        yield "agent version", lambda: str(information.agent_version)
     yield "target", lambda: _target(information)
     if information.agent_version is not None:
         yield "ping", lambda: _ping(session)
     folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="tapdot-doctor-")))
     yield "echo kernel", lambda: _echo(session, information.architecture, folder)
     if information.emulated:
-        yield "instruction counter", lambda: _count(information, folder)
+        yield "instruction counter", lambda: _count(counting_cpu(device.line, information), folder)
     else:
-        yield "clock", lambda: _clock(session, folder)
+        yield "clock", lambda: describe_clock(clock_stability(session))
 
 
 class _Told:
@@ -129,26 +122,15 @@ def _echo(session: Session, architecture: str, folder: Path) -> str:
     return f"compiled, loaded, doubled {ELEMENTS} numbers"
 
 
-def _count(information: DeviceInformation, folder: Path) -> str:
+def _count(cpu: str, folder: Path) -> str:
     values = np.ones(ELEMENTS, np.float32)
     arguments = [Argument.read(values), Argument.write(values.shape, values.dtype)]
-    cpu = information.cpu if information.cpu in ARM_PARTS.values() else "max"
-    return f"{count_call(folder / 'echo.so', SYMBOL, arguments, cpu).per_run} instructions for the echo kernel"
+    return f"{count_call(folder / 'echo.so', SYMBOL, arguments, cpu).per_run} instructions for the echo kernel, counted on {cpu}"
 
 
-def _clock(session: Session, folder: Path) -> str:
-    module = session.load_library(folder / "echo.so")
-    arguments = [session.tensor(np.ones(ELEMENTS, np.float32)), session.empty((ELEMENTS,), np.float32)]
-    once = min(session.time(module, SYMBOL, arguments, number=100, repeat=3))
-    number = max(1, round(CLOCK_STRETCH / max(once, 1e-9)))
-    return describe_clock(session.time(module, SYMBOL, arguments, number, CLOCK_REPEATS))
-
-
-def describe_clock(times: list[float]) -> str:
-    """How steady a clock is, by times of the same work: half the distance of their quartiles, as a share of the median."""
-    first, _, third = statistics.quantiles(times, n=4)
-    spread = (third - first) / 2 / statistics.median(times)
+def describe_clock(found: ClockStability) -> str:
+    """How steady a clock is, and what to do about one that is not."""
     advice = ""
-    if spread >= UNSTEADY:
+    if not found.steady:
         advice = "; small differences will drown in it, so end what else runs there, let it cool, keep it on its charger"
-    return f"{'steady' if spread < UNSTEADY else 'unsteady'}, spread {spread:.1%} over {len(times)} timings{advice}"
+    return f"{'steady' if found.steady else 'unsteady'}: {found}{advice}"

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ from tapdot.compiler.cache import build_once, cache_directory
 from tapdot.compiler.errors import DeviceError, InputError
 from tapdot.compiler.package import Package
 from tapdot.runtime.bundle import AGENT_SOURCES, GLIBC, build_bundle, zig
+from tapdot.runtime.devices.base import DeviceInformation
 from tapdot.runtime.devices.emulated import DEFAULT_CPU, emulator_command, find_emulator
 from tapdot.runtime.program import check_inputs
 
 FEW_CALLS, MANY_CALLS = 2, 4
+ANY_CPU = "max"
+"""QEMU's name of the CPU with every extension."""
 PLUGIN_SOURCE = AGENT_SOURCES / "count_instructions.c"
 # The first QEMU whose plugins count on scoreboards (plugin interface 2).
 SCOREBOARD_QEMU = 9
@@ -113,13 +117,27 @@ def count_instructions(
     return count_call(library, "main", arguments, cpu, time_limit)
 
 
-def count_package_instructions(package: Package, inputs: Mapping[str, NDArray[Any]], line: str) -> int:
-    """Instructions of one run of a package on the emulated device ``line``.
+def counting_cpu(line: str, information: DeviceInformation | None = None) -> str:
+    """The CPU that instructions are counted on for an emulated device.
 
-    Whether the package's answer is right is for the caller to check. A line that says nothing of the CPU, such as ``rpc://``,
-    counts as the default one.
+    A line such as ``emulated:cortex-a53`` names it. For devices behind an agent, a cable or a tracker it is the one that the
+    device says it has, where QEMU has that, too, else ``max``, which runs code for any of them.
     """
-    kind, _, cpu = line.partition(":")
+    kind, _, named = line.partition(":")
+    if kind == "emulated":
+        return named or DEFAULT_CPU
+    return information.cpu if information is not None and information.cpu in known_cpus() else ANY_CPU
+
+
+@cache
+def known_cpus() -> frozenset[str]:
+    """Names of the CPUs that the installed QEMU emulates."""
+    said = subprocess.run([find_emulator(), "-cpu", "help"], capture_output=True, text=True, check=False).stdout
+    return frozenset(line.strip() for line in said.splitlines() if line.startswith(" "))
+
+
+def count_package_instructions(package: Package, inputs: Mapping[str, NDArray[Any]], cpu: str = DEFAULT_CPU) -> int:
+    """Instructions of one run of a package on an emulated CPU. Whether its answer is right is for the caller to check."""
     program, weights = package.program, package.weights
     counted = count_instructions(
         package.library,
@@ -127,7 +145,7 @@ def count_package_instructions(package: Package, inputs: Mapping[str, NDArray[An
         program.arena_bytes,
         check_inputs(package, inputs),
         [(tensor.shape, tensor.dtype) for tensor in program.outputs],
-        (cpu if kind == "emulated" else "") or DEFAULT_CPU,
+        cpu,
         weights_offset=weights.offset,
         weights_size=weights.size,
     )

@@ -239,9 +239,9 @@ def measure(
     subject = Subject(session, package, inputs, seed)
     information = session.information()
     if information.emulated:
-        from tapdot.runtime.instructions import count_package_instructions
+        from tapdot.runtime.instructions import count_package_instructions, counting_cpu
 
-        instructions = count_package_instructions(package, subject.inputs, session.line)
+        instructions = count_package_instructions(package, subject.inputs, counting_cpu(session.line, information))
         return replace(subject.measurement(threads, information, None), instructions=instructions)
     if chosen:
         session.set_threads(threads, chosen)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tapdot.compiler.errors import DeviceError, InputError
+from tapdot.compiler.errors import InputError
 from tapdot.compiler.package import Package
 from tapdot.compiler.program import ENTRY, KernelCall
-from tapdot.runtime.devices.base import DeviceInformation, Session
-from tapdot.runtime.devices.targets import missing_features, target_for
+from tapdot.runtime.devices.base import Session
+from tapdot.runtime.devices.targets import check_fits
 
 DIRTY = 0xA5
 NOT_NUMBERS = 0xFF
@@ -26,7 +26,7 @@ class LoadedProgram:
         self.session = session
         self.package = package
         self.program = package.program
-        _check_fits(session, package)
+        check_fits(package.target, session.information(), session.line)  # before the loader says it in its own words
         self.module = session.load_library(package.library)
         where = package.weights
         self.weights = session.map_weights(where.path, where.sha256, where.offset, where.size)
@@ -99,22 +99,3 @@ def check_inputs(package: Package, inputs: Mapping[str, np.ndarray]) -> list[np.
             )
         arrays.append(array)
     return arrays
-
-
-def _check_fits(session: Session, package: Package) -> None:
-    """Refuses a package made for another kind of processor, before the loader does so in its own words or its code crashes."""
-    information, target = session.information(), package.target
-    if information.architecture != target.architecture:
-        raise DeviceError(
-            f"The package is for {target.architecture} (target {target.name}), and the device {session.line} is "
-            f"{information.architecture}. {_advice(information)}"
-        )
-    if missing := missing_features(target, information):
-        raise DeviceError(
-            f"The package is for {target.name}, whose code needs {', '.join(missing)}, and the device {session.line} "
-            f"({information.cpu}) has no such instructions. {_advice(information)}"
-        )
-
-
-def _advice(information: DeviceInformation) -> str:
-    return f"Run it on another --device, or compile the model for this one with --target {target_for(information)}."

@@ -12,9 +12,9 @@ CONFIDENCE = 0.95
 
 
 def spread(samples: Sequence[float]) -> float:
-    """Half the distance between the quartiles, as a share of the median; 0 for fewer than four samples."""
+    """Half the distance between the quartiles, as a share of the median; of fewer than four samples, between the extremes."""
     if len(samples) < 4:
-        return 0.0
+        return (max(samples) - min(samples)) / 2 / statistics.median(samples) if samples else 0.0
     low, _, high = statistics.quantiles(samples, n=4)
     return (high - low) / 2 / statistics.median(samples)
 
@@ -59,6 +59,13 @@ class Ratio:
     def __str__(self) -> str:
         interval = f"{self.low:.3f} to {self.high:.3f}" if self.told else f"{self.rounds} rounds are too few for an interval"
         return f"{self.median:.3f} ({interval})"
+
+
+def shared_confidence(comparisons: int) -> float:
+    """Of each of so many comparisons, for all together to hold with the usual one (Bonferroni): whoever looks at many differences
+    finds one in the noise.
+    """
+    return 1 - (1 - CONFIDENCE) / max(1, comparisons)
 
 
 def least_rounds(confidence: float = CONFIDENCE) -> int:

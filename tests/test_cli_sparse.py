@@ -12,6 +12,7 @@ from tests.passes.pruned_weights import pruned_kernels
 from tapdot.compiler.exporters.onnx import save_onnx
 from tapdot.compiler.graph import Graph, GraphBuilder
 from tapdot.compiler.types import TensorType
+from tapdot.runtime.devices.base import Device
 
 WINDOW = {"pads": (1, 1, 1, 1), "strides": (1, 1), "dilations": (1, 1), "group": 1}
 
@@ -73,7 +74,10 @@ def test_an_unpruned_model_is_told_how_to_prune(tapdot: Tapdot, models: Path, tm
     failed(outcome, "Expected pruned 3x3 kernels", "tapdot prune MODEL -o PRUNED.onnx")
 
 
-def test_four_rows(tapdot: Tapdot, models: Path) -> None:
+def test_four_rows(tapdot: Tapdot, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_turns: list[object] = []
+    compare = Device.compare
+    monkeypatch.setattr(Device, "compare", lambda *arguments, **named: in_turns.append(named) or compare(*arguments, **named))
     outcome = tapdot(
         "inspect",
         models / "pruned.onnx",
@@ -87,6 +91,7 @@ def test_four_rows(tapdot: Tapdot, models: Path) -> None:
     rows = outcome.json()["rows"]
     assert [row["form"] for row in rows] == ["dense float", "dense int8", "sparse float", "sparse int8"]
     assert all(row["seconds"] > 0 and 0 <= row["accuracy"] <= 1 and row["samples"] == 6 and not row["remark"] for row in rows)
+    assert in_turns == [{"labels": [row["form"] for row in rows], "runs": 50}]
     assert rows[3]["weights_bytes"] < rows[0]["weights_bytes"]
     assert rows[0]["macs"] == rows[1]["macs"] >= rows[2]["macs"]
 

@@ -75,7 +75,8 @@ def test_a_package_can_be_tuned(tapdot: Tapdot, model: Path, tuned: Path, tmp_pa
 
 def test_records_are_shown_exported_and_taken_over(tapdot: Tapdot, tuned: Path, tmp_path: Path) -> None:
     shown = tapdot("records", "show", "--records", tuned)
-    assert shown.status == 0 and "FusedConv 3x12x12 to 16x" in shown.out.replace("\n", " ")
+    assert shown.status == 0 and "FusedConv 3x3, 3x12x12 to 16x12x12" in shown.out
+    assert "; target host, 1 thread " in shown.out and "best, us" in shown.out and " 0.0 " not in shown.out
     listed = tapdot("records", "show", "--records", tuned, "--json").json()
     assert sum(row["trials"] for row in listed["kernels"]) == TRIALS and listed["stale"] == []
     lines, other = tmp_path / "lines.jsonl", tmp_path / "other.db"
@@ -88,6 +89,9 @@ def test_bad_choices_are_wrong_usage(tapdot: Tapdot, model: Path) -> None:
     assert tapdot("tune", model, "--sampler", "luck").status == 2
     assert tapdot("tune", model, "--trials", 0).status == 2
     failed(tapdot("tune", model, "--device", "toaster"), "names no device")
+    for option in (["--recipe", "int8"], ["--zero-shot"], ["--target", "host"]):
+        ignored = tapdot("tune", "some.tapdot", *option)  # what a package was compiled with stays
+        assert ignored.status == 2 and "some.tapdot is a package, compiled already" in ignored.sentence
 
 
 def test_bad_records_are_said_in_a_sentence(tapdot: Tapdot, model: Path, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ FOLDER = "/data/local/tmp/tapdot"
 ABI = "arm64-v8a"
 SPARE_MEBIBYTES = 32.0
 """Room asked for besides the bundle: a session's libraries."""
+IDLE_DAYS = 7
+"""After so many days without a session, the bundle of another version is removed from the phone."""
 ABIS, MANUFACTURER, MODEL, EMULATOR = "ro.product.cpu.abilist", "ro.product.manufacturer", "ro.product.model", "ro.boot.qemu"
 
 
@@ -95,7 +97,7 @@ class AdbDevice(Device):
 
         def space() -> str:
             damaged, size = _missing(adb, build_bundle("aarch64"))
-            _check_space(adb, found[0], size)
+            _check_space(adb, build_bundle("aarch64"), found[0], size)
             needed = (
                 f"{len(damaged)} files of the agent, {size / 2**20:.1f} MiB, are to be copied"
                 if damaged
@@ -160,11 +162,15 @@ def _check_abi(adb: Adb, facts: PhoneFacts) -> None:
         )
 
 
-def _check_space(adb: Adb, facts: PhoneFacts, size: int) -> None:
-    needed = size / 2**20 + SPARE_MEBIBYTES
-    if facts.free_mebibytes is not None and facts.free_mebibytes < needed:
+def _check_space(adb: Adb, bundle: Bundle, facts: PhoneFacts, size: int) -> None:
+    """Raises DeviceError where there is no room for ``size`` bytes, even without what nobody uses."""
+    needed, free = size / 2**20 + SPARE_MEBIBYTES, facts.free_mebibytes
+    if free is not None and free < needed:
+        _remove_bundles(adb, bundle, idle_days=0)
+        free = phone_facts(adb).free_mebibytes
+    if free is not None and free < needed:
         raise DeviceError(
-            f"The phone adb:{adb.serial} has {facts.free_mebibytes:.0f} MiB free, and the agent needs {needed:.0f} MiB in "
+            f"The phone adb:{adb.serial} has {free:.0f} MiB free, and the agent needs {needed:.0f} MiB in "
             f"{FOLDER}. Free some space there; weights of earlier sessions go with: adb shell rm -r {FOLDER}/weights"
         )
 
@@ -184,6 +190,21 @@ def _missing(adb: Adb, bundle: Bundle) -> tuple[list[Path], int]:
     return missing, sum(file.stat().st_size for file in missing)
 
 
+def _remove_bundles(adb: Adb, bundle: Bundle, idle_days: int = IDLE_DAYS) -> None:
+    """Removes bundles of other versions that were not used for so many days, and that no agent runs from.
+
+    An agent works in its bundle's folder, and says by that folder's time that it was used; see :func:`start_agent`.
+    """
+    old = f"-mtime +{idle_days - 1}" if idle_days else ""
+    command = (
+        f"cd {FOLDER}/bundles 2>/dev/null || exit 0; used=$(ls -l /proc/[0-9]*/cwd 2>/dev/null); "
+        f"for name in $(find . -mindepth 1 -maxdepth 1 -type d {old} ! -name {bundle.directory.name} 2>/dev/null); do "
+        f'case "$used" in *"/tapdot/bundles/${{name#./}}"*) ;; *) rm -rf "$name" ;; esac; done; true'
+    )
+    with suppress(AdbFailed):  # they are in nobody's way
+        adb.shell(command, doing="Removing old agents from the phone")
+
+
 def install(adb: Adb, bundle: Bundle, facts: PhoneFacts) -> str:
     """The folder of the phone that holds the bundle, whose missing or damaged files are copied there first.
 
@@ -195,9 +216,10 @@ def install(adb: Adb, bundle: Bundle, facts: PhoneFacts) -> str:
     lock = lock_of(cache_directory() / f"adb-{_file_name(str(adb.serial))}")
     with locked(lock):
         missing, size = _missing(adb, bundle)
+        _remove_bundles(adb, bundle)
         if not missing:
             return folder
-        _check_space(adb, facts, size)
+        _check_space(adb, bundle, facts, size)
         doing = "Copying the agent to the phone"
         adb.shell(f"umask 077; rm -rf {arriving} && mkdir -p {folder} {arriving}", doing=doing)
         try:
@@ -227,7 +249,7 @@ def start_agent(adb: Adb, folder: str, bundle: Bundle, facts: PhoneFacts, sessio
     options += ["--machine", facts.machine] if facts.machine else []
     options += ["--emulated"] if facts.emulated else []
     words = [loader, *arguments, *options]
-    command = f"cd {folder} && IFS= read -r TAPDOT_KEY && export TAPDOT_KEY && exec {shlex.join(words)}"
+    command = f"cd {folder} && touch . && IFS= read -r TAPDOT_KEY && export TAPDOT_KEY && exec {shlex.join(words)}"
     try:
         return RunningAgent(adb.shell_command(command), key, first_line=f"{key}\n")
     except DeviceError as error:

@@ -137,6 +137,10 @@ class Session(AbstractContextManager["Session"]):
     def information(self) -> DeviceInformation:
         """What the device says of itself, asked afresh at each call."""
 
+    def steps(self) -> Iterator[Check]:
+        """What must hold of this kind of session before anything is asked of it."""
+        yield from ()
+
     @abstractmethod
     def set_threads(self, threads: int, cores: Sequence[int] = ()) -> None:
         """Lets kernels use this many threads on any cores, or each on one of the cores of these numbers, in their order.

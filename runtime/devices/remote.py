@@ -142,6 +142,9 @@ class RemoteSession(Session):
                     return
         raise DeviceError(f"{self.line} was asked for {threads} threads and has {information.cores} cores to run them on.")
 
+    def steps(self) -> Iterator[Check]:
+        yield "agent version", lambda: str(self.information().agent_version)
+
     def information(self) -> DeviceInformation:
         with self.watch("Asking the device about itself"):
             told: dict[str, Any] = json.loads(self._connection.function("tapdot.agent.information")())

@@ -48,3 +48,22 @@ def target_for(information: DeviceInformation) -> str:
 def missing_features(target: Target, information: DeviceInformation) -> tuple[str, ...]:
     """The target's features that the device does not have, sorted."""
     return tuple(sorted(set(target.features) - set(information.features)))
+
+
+def check_fits(target: Target, information: DeviceInformation, line: str) -> None:
+    """Raises DeviceError where code for a target does not run on a device: of another architecture, or without its features."""
+    if information.architecture != target.architecture:
+        reason = (
+            f"The package is for {target.architecture} (target {target.name}), and the device {line} is "
+            f"{information.architecture}."
+        )
+    elif missing := missing_features(target, information):
+        reason = (
+            f"The package is for {target.name}, whose code needs {', '.join(missing)}, and the device {line} "
+            f"({information.cpu}) has no such instructions."
+        )
+    else:
+        return
+    raise DeviceError(
+        f"{reason} Run it on another --device, or compile the model for this one with --target {target_for(information)}."
+    )

@@ -11,6 +11,7 @@ from tapdot.kernels.versions import SUPPORTED_TVM
 from tapdot.kernels.workload import Workload
 from tapdot.runtime.tuning.record import DONE, INSTRUCTIONS, Record, config_text, digest_of_target
 from tapdot.runtime.tuning.records import Records
+from tapdot.runtime.tuning.verdict import LEAST_FEWER, LEAST_GAIN
 
 RECORDS_NOTE = "Tuning records"
 """How the notes begin that records leave in a package."""
@@ -107,5 +108,5 @@ def choose(records: Sequence[Record], default: Config) -> Config:
     if own is None or not done:
         return default
     best = min(done, key=lambda record: record.value or 0.0)
-    noise = 0.001 if best.unit == INSTRUCTIONS else max(0.01, best.spread + own.spread)
-    return best.configuration if (best.value or 0.0) * (1 + noise) < (own.value or 0.0) else default
+    least = LEAST_FEWER if best.unit == INSTRUCTIONS else max(LEAST_GAIN, 1 + best.spread + own.spread)
+    return best.configuration if (best.value or 0.0) * least < (own.value or 0.0) else default

@@ -222,6 +222,7 @@ class Records:
 
     def _write(self, change: Callable[[Connection], Result]) -> Result:
         """One transaction, tried again where another writer was in the way."""
+        started = time.monotonic()
         with explained(self.url):
             for attempt in range(1, TRIES + 1):
                 try:
@@ -230,7 +231,8 @@ class Records:
                 except IntegrityError as error:
                     raise _Taken from error
                 except OperationalError as error:
-                    if "locked" not in str(error.orig).lower() or attempt == TRIES:
+                    waited = time.monotonic() > started + self.busy_seconds
+                    if "locked" not in str(error.orig).lower() or waited or attempt == TRIES:
                         raise
                     time.sleep(0.02 * attempt)
         raise AssertionError

@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 
 from tapdot.compiler.errors import DeviceError
+from tapdot.runtime.conditions import Thermostat, thermostat_of
 from tapdot.runtime.devices.base import Device, Session
 from tapdot.runtime.devices.emulated import DEFAULT_CPU
-from tapdot.runtime.instructions import Argument, count_call
+from tapdot.runtime.instructions import Argument, count_call, counting_cpu
+from tapdot.runtime.samples import spread
 from tapdot.runtime.tuning.candidates import Candidate, CandidateError
 from tapdot.runtime.tuning.record import DONE, FAILED, INSTRUCTIONS, SECONDS, WRONG, Finding
-from tapdot.runtime.tuning.timing import Loaded, spread, time_in_turns, time_kernel
+from tapdot.runtime.tuning.timing import Loaded, set_up_threads, time_in_turns, time_kernel
 from tapdot.runtime.tuning.workloads import Subject
 
 START_SECONDS = 120.0
@@ -73,7 +75,7 @@ class Runner(ABC):
 def runner_for(device: Device, threads: int, fingerprint: str) -> Runner:
     """The way to run candidates on a device."""
     if device.emulated:
-        return CountingRunner(device.line)
+        return CountingRunner(counting_cpu(device.line))
     if device.in_process:
         return WorkerRunner(threads)
     return SessionRunner(device, threads, fingerprint)
@@ -197,9 +199,8 @@ class CountingRunner(Runner):
 
     unit = INSTRUCTIONS
 
-    def __init__(self, line: str) -> None:
-        kind, _, cpu = line.partition(":")
-        self.cpu = (cpu if kind == "emulated" else "") or DEFAULT_CPU
+    def __init__(self, cpu: str = DEFAULT_CPU) -> None:
+        self.cpu = cpu
 
     def measure(self, candidate: Candidate, best: float | None, limit: float) -> tuple[Sequence[np.ndarray], Sequence[float]]:
         subject = candidate.subject
@@ -223,6 +224,7 @@ class SessionRunner(Runner):
         self.device, self.threads, self.fingerprint = device, threads, fingerprint
         self._session: Session | None = None
         self._counting: CountingRunner | None = None
+        self._thermostat: Thermostat | None = None
 
     def measure(self, candidate: Candidate, best: float | None, limit: float) -> tuple[Sequence[np.ndarray], Sequence[float]]:
         for attempt in range(1, ATTEMPTS + 1):
@@ -232,7 +234,10 @@ class SessionRunner(Runner):
                 results = loaded.run()
                 if self._counting is not None:
                     return results, self._counting.measure(candidate, best, limit)[1]
-                return results, time_kernel(loaded, best)
+                self._settle()
+                samples = time_kernel(loaded, best)
+                self._thermostat = self._thermostat or thermostat_of(session)  # sensors jump with the first work
+                return results, samples
             except DeviceError as error:
                 self.close()
                 if attempt == ATTEMPTS:
@@ -241,19 +246,28 @@ class SessionRunner(Runner):
         raise AssertionError
 
     def compare(self, candidates: Sequence[Candidate], rounds: int, limit: float) -> list[list[float]]:
-        session = self._open(limit)
-        if self._counting is not None:
-            return self._counting.compare(candidates, rounds, limit)
-        try:
-            return time_in_turns([self._load(session, candidate) for candidate in candidates], rounds)
-        except DeviceError:
-            self.close()
-            raise
+        for attempt in range(1, ATTEMPTS + 1):
+            session = self._open(limit)
+            if self._counting is not None:
+                return self._counting.compare(candidates, rounds, limit)
+            try:
+                self._settle()
+                return time_in_turns([self._load(session, candidate) for candidate in candidates], rounds)
+            except DeviceError:
+                self.close()
+                if attempt == ATTEMPTS:
+                    raise
+        raise AssertionError
 
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
-            self._session = None
+            self._session = self._thermostat = None
+
+    def _settle(self) -> None:
+        """Lets a phone cool down that grew hot: what was timed in the cold would win."""
+        if self._thermostat is not None:
+            self._thermostat.settle()
 
     def _load(self, session: Session, candidate: Candidate) -> Loaded:
         subject: Subject = candidate.subject
@@ -270,8 +284,9 @@ class SessionRunner(Runner):
                         f"Another kind of device answered at {self.device.line} ({information.title}); tune each kind under a "
                         "key of its own."
                     )
-                session.set_threads(self.threads)
-                self._counting = CountingRunner(self.device.line) if information.emulated else None
+                set_up_threads(session, self.threads)
+                emulated = information.emulated
+                self._counting = CountingRunner(counting_cpu(self.device.line, information)) if emulated else None
             except BaseException:
                 session.close()
                 raise

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tapdot.kernels.family import Config
+from tapdot.runtime.samples import spread
 from tapdot.runtime.tuning import budget
 from tapdot.runtime.tuning.record import DONE, Finding, Problem, Record, config_text
 from tapdot.runtime.tuning.study import WorkloadStudy
-from tapdot.runtime.tuning.timing import spread
 from tapdot.runtime.tuning.workloads import Subject
 
 

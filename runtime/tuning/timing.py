@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tapdot.runtime.core_choice import choose_cores
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.program import DIRTY, filled
 
@@ -65,6 +65,15 @@ class Loaded:
         return max(1, math.ceil(STRETCH_SECONDS / max(once, 1e-9)))
 
 
+def set_up_threads(session: Session, threads: int) -> None:
+    """Kernels of a session use so many threads, where a device has fast and slow cores on the fast ones: those that a package is
+    measured on.
+    """
+    information = session.information()
+    cores = () if information.emulated else choose_cores(session.line, information, None, threads)
+    session.set_threads(threads, cores)
+
+
 def time_kernel(loaded: Loaded, best: float | None) -> list[float]:
     """Seconds a call, a figure for each stretch; ``best`` is what is known to be possible."""
     once = min(loaded.time(1, 2))
@@ -83,11 +92,3 @@ def time_in_turns(kernels: Sequence[Loaded], rounds: int) -> list[list[float]]:
             index = (turn + place) % len(kernels)
             found[index] += kernels[index].time(numbers[index])
     return found
-
-
-def spread(samples: Sequence[float]) -> float:
-    """Half the distance between the quartiles, as a share of the median."""
-    if len(samples) < 4:
-        return (max(samples) - min(samples)) / 2 / statistics.median(samples) if samples else 0.0
-    low, _, high = statistics.quantiles(samples, n=4)
-    return (high - low) / 2 / statistics.median(samples)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
-from tapdot.compiler.errors import DeviceError, TapdotError
+from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.package import Package
 from tapdot.kernels.target import Target
 from tapdot.runtime.devices.base import Device
+from tapdot.runtime.devices.targets import check_fits
+from tapdot.runtime.tuning.candidates import trim_candidates
 from tapdot.runtime.tuning.database import default_path
 from tapdot.runtime.tuning.record import INSTRUCTIONS, SECONDS, Place
 from tapdot.runtime.tuning.records import Records
@@ -55,18 +58,18 @@ def tune_package(
             watch=watch,
             started=started,
         )
-        return tuner.run()
+        try:
+            return tuner.run()
+        finally:
+            with suppress(OSError):  # a cache that cannot be trimmed now is no reason to lose the result
+                trim_candidates()
 
 
 def place_of(device: Device, target: Target, threads: int = 1) -> Place:
     """What figures from a device hold for. Raises DeviceError where it runs no code for the target."""
     with device.open() as session:
         information = session.information()
-    if information.architecture != target.architecture:
-        raise DeviceError(
-            f"The target {target.name} is {target.architecture}, and the device {device.line} is {information.architecture}. "
-            "Name another --device, or another --target."
-        )
+    check_fits(target, information, device.line)
     unit = INSTRUCTIONS if information.emulated else SECONDS
     if unit == INSTRUCTIONS and threads != 1:
         raise TapdotError(f"Instructions are counted on {device.line}, of one thread; leave --threads out.")

@@ -302,7 +302,8 @@ class Tuner:
             except (CandidateError, DeviceError) as error:
                 self.remarks.append(f"{state.subject.title}: its winner was not compared with the default: {error}")
                 continue
-            gains = [(gain(figures[0], samples), rival.config) for samples, rival in zip(figures[1:], rivals, strict=True)]
+            own, *others = figures
+            gains = [(gain(own, samples, len(rivals)), rival.config) for samples, rival in zip(others, rivals, strict=True)]
             self.records.confirm(state.problem, state.subject.default, figures_of(figures[0]), None)
             for (value, config), samples in zip(gains, figures[1:], strict=True):
                 self.records.confirm(state.problem, config, figures_of(samples), value)
@@ -361,6 +362,12 @@ class Tuner:
 
     def _result(self, interrupted: bool) -> TuningResult:
         gate, total = self.pipeline.gate, max(self.seconds, 1e-9)
+        least = budget.FIRST_TRIALS * len(self.states)
+        if self.trials >= self.options.trials and self.options.trials < least and not interrupted:
+            self.remarks.append(
+                f"{self.options.trials} trials are little more than the defaults of {len(self.states)} workloads: give {least} "
+                "or more, of which these count."
+            )
         return TuningResult(
             self.name,
             self.device,

@@ -19,7 +19,7 @@ import numpy as np
 
 from tapdot.compiler.errors import TapdotError
 from tapdot.runtime.devices.base import Session
-from tapdot.runtime.tuning.timing import Loaded, time_in_turns, time_kernel
+from tapdot.runtime.tuning.timing import Loaded, set_up_threads, time_in_turns, time_kernel
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def tell(answers: TextIO, answer: dict[str, Any]) -> None:
 def serve(session: Session, job: dict[str, Any]) -> dict[str, Any]:
     """One job: a kernel's results and times, or the times of several in turns."""
     if "threads" in job:
-        session.set_threads(job["threads"])
+        set_up_threads(session, job["threads"])
         return {}
     kernels = [load(session, kernel) for kernel in job["kernels"]]
     if "rounds" in job:

@@ -18,6 +18,7 @@ from tapdot.runtime.program import LoadedProgram
 if TYPE_CHECKING:
     from tapdot.compiler.package import Package
     from tapdot.runtime.devices.base import Device
+    from tapdot.runtime.measure import Measurement
 
 ROWS = (("dense float", "float"), ("dense int8", "int8"), ("sparse float", "pattern"), ("sparse int8", "pattern-int8"))
 """What each row is called, and the recipe that makes it."""
@@ -55,11 +56,11 @@ def compare(
     data: object = None,
     zero_shot: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    runs: int = 20,
+    runs: int = 50,
     most_samples: int = MOST_SAMPLES,
     progress: Progress = silent,
 ) -> tuple[FormRow, ...]:
-    """Compiles a pruned model by the four recipes, checks every package on the device, and measures it there.
+    """Compiles a pruned model by the four recipes, checks every package on the device, and measures all there, in turns.
 
     ``dense_model`` is the network before pruning, for the dense rows; without it they are the pruned one's, computed dense.
     ``data`` or ``zero_shot`` choose ranges for the int8 rows; the labels in ``data`` give the accuracy of all rows over the first
@@ -69,16 +70,17 @@ def compare(
     """
     where = tapdot.connect(device)
     data = None if data is None else open_data(data)
-    rows = []
+    refused: dict[str, str] = {}
+    packages: dict[str, Package] = {}
     for form, recipe in ROWS:
         integers = "int8" in recipe
         if integers and data is None and not zero_shot:
-            rows.append(_empty(form, recipe, "needs data or zero-shot calibration"))
+            refused[form] = "needs data or zero-shot calibration"
             continue
         progress(f"{form}: compiling")
         source = dense_model if dense_model is not None and "pattern" not in recipe else model
         try:
-            package = tapdot.compile(
+            packages[form] = tapdot.compile(
                 source,
                 target=target or where.default_target(),
                 recipe=recipe,
@@ -87,26 +89,41 @@ def compare(
                 shapes=shapes,
             )
         except TapdotError as error:
-            rows.append(_empty(form, recipe, str(error)))
+            refused[form] = str(error)
             continue
-        progress(f"{form}: verifying and measuring on {device}")
-        rows.append(_measured(form, package, where, data, runs, most_samples))
-    if all(row.remark for row in rows):
-        raise TapdotError(rows[0].remark)
-    return tuple(rows)
+        progress(f"{form}: verifying on {device}")
+        verification = where.verify(packages[form])
+        if not verification.passed:
+            raise TapdotError(f"The {form} form of {packages[form].name!r} differs from its reference: {verification}")
+    if not packages:
+        raise TapdotError(next(iter(refused.values())))
+    progress(f"measuring on {device}")
+    measurements = _measurements(packages, where, runs)
+    return tuple(
+        _empty(form, recipe, refused[form])
+        if form in refused
+        else _row(form, packages[form], measurements[form], _top1(packages[form], where, data, most_samples))
+        for form, recipe in ROWS
+    )
 
 
 def _empty(form: str, recipe: str, remark: str) -> FormRow:
     return FormRow(form, recipe, 0, 0, None, None, None, None, 0, remark)
 
 
-def _measured(form: str, package: Package, device: Device, data: object, runs: int, most_samples: int) -> FormRow:
-    verification = device.verify(package)
-    if not verification.passed:
-        raise TapdotError(f"The {form} form of {package.name!r} differs from its reference: {verification}")
-    measurement = device.measure(package, runs=runs)
+def _measurements(packages: Mapping[str, Package], device: Device, runs: int) -> dict[str, Measurement]:
+    """Times of all forms, taken in turns; on an emulated device each one's instructions."""
+    with device.open() as session:
+        emulated = session.information().emulated
+    if emulated or len(packages) == 1:
+        return {form: device.measure(package, runs=runs) for form, package in packages.items()}
+    found = device.compare(list(packages.values()), labels=list(packages), runs=runs)
+    return dict(zip(packages, found.measurements, strict=True))
+
+
+def _row(form: str, package: Package, measurement: Measurement, judged: tuple[int, int]) -> FormRow:
     emulated = measurement.information.emulated
-    right, samples = _top1(package, device, data, most_samples)
+    right, samples = judged
     return FormRow(
         form,
         package.recipe,

@@ -6,6 +6,8 @@ import pytest
 from tests.runtime.conftest import StartAgent, device_of
 
 from tapdot.compiler.errors import DeviceError
+from tapdot.runtime import doctor as doctor_module
+from tapdot.runtime.clock import ClockStability
 from tapdot.runtime.devices import list_devices, remote
 from tapdot.runtime.doctor import describe_clock, doctor
 
@@ -20,14 +22,14 @@ def test_this_machine_is_well() -> None:
 
 @pytest.mark.emulated
 def test_an_emulated_phone_is_well() -> None:
-    names = ["TVM", "emulator", "bundle", "session", "device", "agent version", "target", "ping", "echo kernel"]
+    names = ["TVM", "emulator", "bundle", "session", "agent version", "device", "target", "ping", "echo kernel"]
     assert steps("emulated") == [(name, True) for name in [*names, "instruction counter"]]
 
 
 def test_an_agent_is_well(start_agent: StartAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = start_agent()
     monkeypatch.setenv("TAPDOT_KEY", agent.key)
-    names = ["TVM", "key", "agent answers", "session", "device", "agent version", "target", "ping", "echo kernel", "clock"]
+    names = ["TVM", "key", "agent answers", "session", "agent version", "device", "target", "ping", "echo kernel", "clock"]
     assert steps(device_of(agent).line) == [(name, True) for name in names]
 
 
@@ -48,7 +50,7 @@ def test_an_agent_of_another_version_is_told_apart(start_agent: StartAgent, monk
     monkeypatch.setenv("TAPDOT_KEY", agent.key)
     monkeypatch.setattr(remote, "AGENT_VERSION", "99")
     last = doctor(device_of(agent).line)[-1]
-    assert (last.name, last.passed) == ("device", False)
+    assert (last.name, last.passed) == ("agent version", False)
     assert "has version 2, and this tapdot speaks to version 99. Copy this tapdot's bundle there" in last.detail
 
 
@@ -59,8 +61,17 @@ def test_a_tracker_is_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clock_is_called_what_it_is() -> None:
-    assert describe_clock([1.0, 1.01, 1.0, 0.99, 1.0]) == "steady, spread 0.5% over 5 timings"
-    assert describe_clock([1.0, 1.5, 1.0, 2.0, 1.2]).startswith("unsteady, spread")
+    def told(*times: float) -> str:
+        return describe_clock(ClockStability(times, 1_000_000_000))
+
+    assert told(1.0, 1.01, 1.0, 0.99, 1.0) == "steady: a fixed loop varies by 0.5% over 5 runs, at about 1010 MHz"
+    assert told(1.0, 1.5, 1.0, 2.0, 1.2).startswith("unsteady: a fixed loop varies by")
+    assert "let it cool" in told(1.0, 1.5, 1.0, 2.0, 1.2)
+
+
+def test_the_clock_step_times_the_loop_of_all_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "clock_stability", lambda session: ClockStability((1.0, 1.0), 2_000_000_000))
+    assert doctor("host")[-1].detail == "steady: a fixed loop varies by 0.0% over 2 runs, at about 2000 MHz"
 
 
 def test_a_missing_emulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

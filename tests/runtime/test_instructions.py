@@ -6,11 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.runtime.conftest import link_source
 
+import tapdot
 from tapdot.compiler.errors import DeviceError, InputError
+from tapdot.runtime.bundle import build_bundle
+from tapdot.runtime.devices.agent_process import AgentProcess
+from tapdot.runtime.devices.base import DeviceInformation
+from tapdot.runtime.devices.emulated import emulator_command
+from tapdot.runtime.devices.remote import RemoteDevice
 from tapdot.runtime.echo import ELEMENTS, SYMBOL, echo_library
-from tapdot.runtime.instructions import Argument, count_call, count_instructions
+from tapdot.runtime.instructions import Argument, count_call, count_instructions, counting_cpu
 
 pytestmark = pytest.mark.emulated
 
@@ -60,6 +67,38 @@ def test_the_count_is_the_works(counted: Path) -> None:
     short, long = (count_call(counted, name, []).per_run for name in ("short", "long"))
     # Four no-ops, an addition or comparison or two, and a branch a turn.
     assert 99_000 * 6 <= long - short <= 99_000 * 8
+
+
+def phone(cpu: str) -> DeviceInformation:
+    return DeviceInformation("aarch64", cpu, (), 1, 1.0, 1.0, 1.0, True, "Linux")
+
+
+def test_the_cpu_that_is_counted_on() -> None:
+    assert counting_cpu("emulated") == "cortex-a76" and counting_cpu("emulated:a64fx") == "a64fx"
+    assert counting_cpu("emulated:neoverse-n1", phone("cortex-a53")) == "neoverse-n1"
+    assert counting_cpu("rpc://127.0.0.1:1", phone("cortex-a53")) == "cortex-a53"
+    # A phone of Android's own emulator may have any CPU, one too new for QEMU or without a name too.
+    assert (
+        counting_cpu("adb", phone("cortex-x9")) == counting_cpu("tracker://h:1/k", phone("implementer 0x00 part 0x051")) == "max"
+    )
+
+
+def test_a_package_is_counted_on_the_devices_own_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent on another emulated CPU than the usual one, where a package was counted on a Cortex-A76 all the same."""
+    package = tapdot.compile(torch.nn.Conv2d(3, 8, 3).eval(), (torch.zeros(1, 3, 8, 8),), target="generic-aarch64")
+    asked: list[str] = []
+
+    def note(cpu: str) -> list[str]:
+        asked.append(cpu)
+        return emulator_command(cpu)
+
+    monkeypatch.setattr("tapdot.runtime.instructions.emulator_command", note)
+    agent = AgentProcess(build_bundle("aarch64"), emulator_command("cortex-a53"), tmp_path / "weights", ("--emulated",))
+    try:
+        found = RemoteDevice("127.0.0.1", agent.port, agent.key).measure(package)
+    finally:
+        agent.stop()
+    assert found.instructions and set(asked) == {"cortex-a53"}
 
 
 def test_a_program_is_counted_with_its_weights(counted: Path, tmp_path: Path) -> None:

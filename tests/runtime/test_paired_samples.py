@@ -7,13 +7,24 @@ import math
 import numpy as np
 import pytest
 
-from tapdot.runtime.samples import least_rounds, paired_ratio, spread
+from tapdot.runtime.samples import least_rounds, paired_ratio, shared_confidence, spread
 
 
 def test_spread_is_half_the_middle_half() -> None:
     assert spread([2.0, 2.0, 2.0, 2.0, 2.0]) == 0.0
     assert spread([float(value) for value in range(1, 10)]) == pytest.approx(0.5)
-    assert spread([1.0, 3.0]) == 0.0
+    assert spread([1.0, 3.0]) == pytest.approx(0.5) and spread([3.0]) == 0.0
+
+
+def test_mistakes_are_split_over_comparisons() -> None:
+    """Three noisy rivals of nothing: one of them is taken for faster no more often than one alone."""
+    generator = np.random.default_rng(0)
+    alone = split = 0
+    for _ in range(400):
+        basis, *rivals = np.exp(generator.normal(0, 0.02, (4, 15)))
+        alone += any(paired_ratio(list(rival), list(basis)).beyond_noise for rival in rivals)
+        split += any(paired_ratio(list(rival), list(basis), shared_confidence(3)).beyond_noise for rival in rivals)
+    assert split / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400) < alone / 400
 
 
 def test_places_of_the_interval_are_the_sign_tests() -> None:

@@ -79,6 +79,12 @@ def tune_command(
     check_device(device)
     if model.suffix != ".tapdot":
         check_compilation(model, target, recipe, data, zero_shot, settings)
+    else:
+        given = {"--target": target, "--data": data, "--zero-shot": zero_shot, "--shape": shape, "--set": settings}
+        given["--recipe"] = recipe if recipe != "float" else None
+        for option, value in given.items():
+            if value:
+                raise typer.BadParameter(f"it is for models, and {model.name} is a package, compiled already", param_hint=option)
     import tapdot
     from tapdot.cli.tuning_table import Live, result_table
     from tapdot.runtime.tuning.tune import tune_package
@@ -111,7 +117,7 @@ records_app = typer.Typer(help="Shows and moves tuning records.", no_args_is_hel
 @records_app.command("show")
 def show_command(records: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Lists what was tuned: each kernel's default, best and gain, by device."""
-    from tapdot.cli.tuning_table import records_table, summaries
+    from tapdot.cli.tuning_table import records_tables, summaries
     from tapdot.runtime.tuning.database import default_path
     from tapdot.runtime.tuning.exchange import stale_lines
     from tapdot.runtime.tuning.records import Records
@@ -121,7 +127,8 @@ def show_command(records: DatabaseOption = None, as_json: JsonOption = False) ->
     if as_json:
         print_json({"kernels": [row.json() for row in rows], "stale": list(stale)})
         return
-    Console(highlight=False).print(records_table(rows))
+    for table in records_tables(rows):
+        Console(highlight=False).print(table)
     for line in stale:
         typer.echo(f"- {line}")
 

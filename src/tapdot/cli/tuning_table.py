@@ -75,7 +75,7 @@ def result_table(result: TuningResult) -> Table:
 
 def _table(unit: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    figure = "k instructions" if unit == INSTRUCTIONS else "us"
+    figure = _figure_name(unit)
     for column in ("workload", "family", "share", "trials", f"default, {figure}", f"best, {figure}", "gain"):
         table.add_column(column, justify="left" if column in ("workload", "family") else "right", overflow="fold")
     return table
@@ -95,8 +95,15 @@ def _cells(row: Row, unit: str, gain: float | None) -> list[str]:
     ]
 
 
+def _figure_name(unit: str) -> str:
+    return "k instructions" if unit == INSTRUCTIONS else "us"
+
+
 def _figure(value: float | None, unit: str) -> str:
-    return "" if value is None else f"{value / 1e3:.1f}" if unit == INSTRUCTIONS else f"{value * 1e6:.1f}"
+    if value is None:
+        return ""
+    shown = value / 1e3 if unit == INSTRUCTIONS else value * 1e6
+    return f"{shown:.1f}" if shown >= 10 else f"{shown:.3g}"
 
 
 def _clock(seconds: float) -> str:
@@ -161,22 +168,36 @@ def summaries(records: Records) -> list[KernelSummary]:
 
 
 def _operation(workload: dict[str, Any]) -> str:
-    """A workload in short: ``QConv 64x56x56 to 64x56x56``."""
-    given, result = workload["inputs"][0], workload["outputs"][0]
+    """A workload in short: ``QConv 3x3 by 2, 64x56x56 to 128x28x28, residual``."""
+    inputs = [*workload["inputs"], None, None]
+    given, weights, others = inputs[0], inputs[1], inputs[2:]
+    result, attributes = workload["outputs"][0], workload["attributes"]
+    window = attributes.get("kernel_shape") or (weights["shape"][2:] if weights and len(weights["shape"]) == 4 else [])
+    steps = [step for step in attributes.get("strides", []) if step != 1]
     shapes = ["x".join(map(str, operand["shape"][1:])) for operand in (given, result) if operand]
-    return f"{workload['op']} {' to '.join(shapes)}"
+    words = [workload["op"], "x".join(map(str, window)), f"by {steps[0]}" if window and steps else ""]
+    parts = [" ".join(filter(None, words)) + ("," if window else "") + f" {' to '.join(shapes)}"]
+    parts += [f"{attributes['group']} groups"] if attributes.get("group", 1) != 1 else []
+    parts += ["residual"] if any(operand and operand["shape"] == result["shape"] for operand in others) else []
+    return ", ".join(parts)
 
 
-def records_table(rows: list[KernelSummary]) -> Table:
-    """The same for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("kernel", "family", "device", "target", "threads", "trials", "failed", "best", "gain"):
-        right = column in ("threads", "trials", "failed", "best", "gain")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+def records_tables(rows: list[KernelSummary]) -> list[Table]:
+    """The same for a terminal: a table for each device, target and number of threads, slowest kernels first."""
+    places: dict[tuple[str, str, int, str], list[KernelSummary]] = {}
     for row in rows:
-        unit = " k instructions" if row.unit == INSTRUCTIONS else " us"
-        figure = _figure(row.best, row.unit) + unit if row.best is not None else ""
+        places.setdefault((row.device, row.target, row.threads, row.unit), []).append(row)
+    return [_table_of_place(place, group) for place, group in sorted(places.items())]
+
+
+def _table_of_place(place: tuple[str, str, int, str], rows: list[KernelSummary]) -> Table:
+    device, target, threads, unit = place
+    title = f"{device}; target {target}, {threads} thread{'s' * (threads > 1)}"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in ("kernel", "family", "trials", "failed", f"best, {_figure_name(unit)}", "gain"):
+        table.add_column(column, justify="left" if column in ("kernel", "family") else "right", overflow="fold")
+    for row in sorted(rows, key=lambda row: -(row.best or 0.0)):
         shown = "" if row.gain is None else f"{row.gain:.3f} x" if row.gain > 1.0 else "-"
-        counts = (str(row.threads), str(row.trials), str(row.failures or ""))
-        table.add_row(row.operation, row.family, row.device, row.target, *counts, figure, shown)
+        counts = (str(row.trials), str(row.failures or ""))
+        table.add_row(row.operation, row.family, *counts, _figure(row.best, row.unit), shown)
     return table

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -20,9 +21,9 @@ from tests.runtime.devices.conftest import StandIn
 
 from tapdot.compiler.cache import cache_directory
 from tapdot.compiler.errors import DeviceError
-from tapdot.runtime.bundle import build_bundle
+from tapdot.runtime.bundle import Bundle, build_bundle
 from tapdot.runtime.devices import adb as adb_module
-from tapdot.runtime.devices import connect
+from tapdot.runtime.devices import connect, remote
 from tapdot.runtime.devices.adb_tool import Adb
 from tapdot.runtime.doctor import doctor
 from tapdot.runtime.echo import echo_library, run_echo
@@ -122,6 +123,49 @@ def test_only_what_differs_is_copied(stand_in: StandIn, echo: Path, monkeypatch:
     assert (there / "libm.so.6").read_bytes() == (bundle.directory / "libm.so.6").read_bytes()
 
 
+def test_old_bundles_go_unless_an_agent_runs_from_them(stand_in: StandIn) -> None:
+    stand_in.plug()
+    adb = Adb(os.environ["ADB"], "phone1")
+    bundle = build_bundle("aarch64")
+    bundles = stand_in.folder / "phones/phone1/files/tapdot/bundles"
+    for name, days in (("aarch64-old", 9), ("aarch64-running", 9), ("aarch64-recent", 3), (bundle.directory.name, 9)):
+        (bundles / name).mkdir(parents=True)
+        (bundles / name / "tapdot-agent").write_bytes(bytes(30 * 2**20 if name == "aarch64-recent" else 10))
+        os.utime(bundles / name, (0, time.time() - days * 86400))
+
+    def left() -> set[str]:
+        return {path.name.removeprefix("aarch64-") for path in bundles.iterdir()}
+
+    own = bundle.directory.name.removeprefix("aarch64-")
+    with subprocess.Popen(["sleep", "600"], cwd=bundles / "aarch64-running") as agent:
+        try:
+            adb_module.install(adb, bundle, adb_module.phone_facts(adb))
+            assert left() == {own, "running", "recent"}
+            (bundles / bundle.directory.name / "libm.so.6").unlink()
+            stand_in.plug("phone1", disk_mebibytes=60)  # too little for a copy, unless what nobody uses goes
+            adb_module.install(adb, bundle, adb_module.phone_facts(adb))
+            assert left() == {own, "running"}
+        finally:
+            agent.kill()
+
+
+def test_a_session_says_that_its_bundle_is_used(stand_in: StandIn, echo: Path) -> None:
+    stand_in.plug()
+    adb = Adb(os.environ["ADB"], "phone1")
+    folder = adb_module.install(adb, build_bundle("aarch64"), adb_module.phone_facts(adb))
+    there = stand_in.folder / "phones/phone1/files/tapdot" / Path(folder).relative_to(adb_module.FOLDER)
+    os.utime(there, (0, 0))
+    other = Bundle(Path("aarch64-of-another-version"), "aarch64")
+    with connect("adb").open(120) as session:
+        assert there.stat().st_mtime > time.time() - 600
+        adb_module._remove_bundles(adb, other, idle_days=0)  # what another user's newer tapdot would do
+        run_echo(session, echo)
+    assert there.is_dir()
+    wait_for(lambda: nothing_is_left(stand_in))
+    adb_module._remove_bundles(adb, other, idle_days=0)
+    assert not there.exists()
+
+
 def test_a_disk_that_fills_during_the_copy_is_a_sentence(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in.plug("phone1", disk_mebibytes=5)
     monkeypatch.setattr(adb_module, "_check_space", lambda *arguments: None)  # something else took the room meanwhile
@@ -132,13 +176,20 @@ def test_a_disk_that_fills_during_the_copy_is_a_sentence(stand_in: StandIn, monk
     assert not stand_in.files() and nothing_is_left(stand_in)
 
 
-def test_a_disk_too_full_for_weights_is_a_sentence(stand_in: StandIn, echo: Path, tmp_path: Path) -> None:
-    stand_in.plug("phone1", disk_mebibytes=50)
+def test_a_disk_too_full_for_weights_or_a_library_is_a_sentence(
+    stand_in: StandIn, echo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in.plug("phone1", disk_mebibytes=15)
+    monkeypatch.setattr(adb_module, "SPARE_MEBIBYTES", 1.0)
+    library = tmp_path / "large.so"
+    library.write_bytes(bytes(5 * 2**20))
     weights = tmp_path / "weights"
     weights.write_bytes(bytes(60 * 2**20))
     with connect("adb").open(120) as session:
         with pytest.raises(DeviceError, match="the device has no room for 62914560 bytes of weights"):
             session.map_weights(weights, hashlib.sha256(weights.read_bytes()).hexdigest())
+        with pytest.raises(DeviceError, match=r"Loading large\.so failed on adb: .*the file on the device"):
+            session.load_library(library)
         run_echo(session, echo)  # the session goes on
     wait_for(lambda: nothing_is_left(stand_in))
     assert not list((stand_in.folder / "phones/phone1/files/tapdot/weights").iterdir())
@@ -155,6 +206,35 @@ def test_a_cable_pulled_during_the_copy_costs_nothing(stand_in: StandIn, echo: P
     with connect("adb").open(120) as session:
         run_echo(session, echo)
     wait_for(lambda: nothing_is_left(stand_in))
+
+
+def test_a_cable_pulled_while_weights_are_sent_costs_nothing(
+    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights"
+    weights.write_bytes(np.random.default_rng(0).bytes(100_000))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    chunks = remote.chunks
+
+    def pulled(file: BinaryIO, size: int) -> Iterator[bytes]:
+        monkeypatch.setattr(remote, "CHUNK_BYTES", 10_000)
+        for number, chunk in enumerate(chunks(file, size)):
+            if number == 5:
+                stand_in.unplug()
+                wait_for(lambda: not stand_in.forwards())
+            yield chunk
+
+    stand_in.plug()
+    with connect("adb").open(120) as session, monkeypatch.context() as patch:
+        patch.setattr(remote, "chunks", pulled)
+        with pytest.raises(DeviceError, match=r"Sending the weights ended without an answer: the phone adb:phone1 was unplugged"):
+            session.map_weights(weights, digest)
+    wait_for(lambda: nothing_is_left(stand_in))
+    stand_in.plug()
+    with connect("adb").open(120) as session:
+        assert session.array(session.map_weights(weights, digest)).tobytes() == weights.read_bytes()
+        kept = (stand_in.folder / "phones/phone1/files/tapdot/weights").iterdir()
+        assert [path.name for path in kept if path.stat().st_size] == [digest]  # no half of it
 
 
 def test_a_cable_pulled_during_a_run_is_a_sentence(stand_in: StandIn, misbehaving: Path) -> None:
@@ -235,8 +315,8 @@ def test_the_doctor_walks_each_step(stand_in: StandIn) -> None:
         "agent on the phone",
         "key",
         "session",
-        "device",
         "agent version",
+        "device",
         "target",
         "ping",
         "echo kernel",

@@ -82,6 +82,10 @@ def test_no_winner_inside_the_noise() -> None:
     assert gain(steady, [11.0] * 15) == 1.0
     mixed = [8.0, 13.0] * 8
     assert gain([10.0] * 16, mixed) == 1.0  # as often slower as faster
+    assert gain([10.0] * 5, [8.0] * 5) == 1.0  # too few rounds to say
+    mostly = [9.0] * 12 + [11.0] * 3
+    assert gain([10.0] * 15, mostly) == pytest.approx(10 / 9)
+    assert gain([10.0] * 15, mostly, candidates=3) == 1.0  # the best of three is partly luck
     drifting = [10.0 + turn for turn in range(15)]
     assert gain(drifting, [value / 1.1 for value in drifting]) == pytest.approx(1.1)
 

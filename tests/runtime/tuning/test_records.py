@@ -175,11 +175,13 @@ def sentence(error: pytest.ExceptionInfo[RecordsError], *words: str) -> None:
 
 
 def test_a_locked_database(place: Path) -> None:
-    with Records(place, busy_seconds=0.05) as records:
+    with Records(place, busy_seconds=0.5) as records:
         holder = sqlite3.connect(place, isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
+        started = time.monotonic()
         with pytest.raises(RecordsError) as error:
             records.claim(problem(), CONFIG)
+        assert time.monotonic() < started + 2.0  # once that long, not at every attempt: 2.5 s, or with the default minutes
         sentence(error, str(place), "locked by another program", "nothing was lost")
         with pytest.raises(RecordsError) as error:
             holder.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -59,7 +59,9 @@ def test_wrong_answers_and_failures_are_recorded_and_never_win(place: Path) -> N
 
 def test_the_default_comes_first(place: Path) -> None:
     runner = FakeRunner()
-    tune(place, 2, [runner])
+    (remark,) = tune(place, 2, [runner]).remarks
+    assert remark.startswith("2 trials are little more than the defaults of 2 workloads: give 8 or more")
+    assert not tune(place.with_name("more.db"), 8).remarks
     assert {config_text(config) for _, config in runner.log} == {config_text(DEFAULT)}
     assert len(runner.log) == 2
 

@@ -16,9 +16,11 @@ import torch
 
 import tapdot
 from tapdot.compiler.package import Package
+from tapdot.runtime.conditions import Thermostat
 from tapdot.runtime.devices.agent_process import AgentProcess
-from tapdot.runtime.devices.remote import RemoteDevice
-from tapdot.runtime.tuning.candidates import Candidate, CandidateError, build_candidate
+from tapdot.runtime.devices.base import Core, DeviceInformation
+from tapdot.runtime.devices.remote import RemoteDevice, RemoteSession
+from tapdot.runtime.tuning.candidates import Candidate, CandidateError, build_candidate, trim_candidates
 from tapdot.runtime.tuning.record import DONE, FAILED, INSTRUCTIONS, SECONDS, WRONG
 from tapdot.runtime.tuning.runners import CountingRunner, SessionRunner, WorkerRunner, runner_for
 from tapdot.runtime.tuning.tune import place_of
@@ -160,6 +162,36 @@ def test_what_cannot_be_built_is_the_configurations_fault(subject: Subject) -> N
         build_candidate(subject, {})
 
 
+def test_a_phone_is_tuned_as_it_is_measured(start_agent, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its fast cores, and not while it is hot: figures from slow cores, or from a hot phone, are compared with all others."""
+    agent: AgentProcess = start_agent()
+    device = RemoteDevice("127.0.0.1", agent.port, agent.key)
+    ask, degrees = RemoteSession.information, [30.0]
+    with device.open() as session:
+        facts = session.information()
+    numbers = [core.number for core in facts.usable_cores]
+    cores = tuple(Core(number, capacity) for number, capacity in zip(numbers, (250.0, 1024.0), strict=False))
+
+    def big_and_little(session: RemoteSession) -> DeviceInformation:
+        return replace(ask(session), usable_cores=cores, temperatures_celsius=tuple(degrees))
+
+    chosen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(RemoteSession, "information", big_and_little)
+    monkeypatch.setattr(RemoteSession, "set_threads", lambda session, threads, cores=(): chosen.append(tuple(cores)))
+    monkeypatch.setattr("tapdot.runtime.conditions.CHECK_EVERY", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr(Thermostat, "_pause", lambda thermostat, above: pauses.append(above))
+    runner = runner_for(device, 1, replace(facts, usable_cores=cores).fingerprint)
+    try:
+        for now in (45.0, 47.0, 60.0):
+            degrees[0] = now
+            assert runner.try_out(build_candidate(subject, subject.default), None, 60).state == DONE
+    finally:
+        runner.close()
+    assert chosen == [(cores[-1].number,)] if len(cores) > 1 else [()]
+    assert pauses == [pytest.approx(15.0)]  # the first work's jump is where it begins, two degrees are nothing
+
+
 def test_sessions_of_an_agent(start_agent, subject: Subject, misbehaving_library: Path) -> None:
     agent: AgentProcess = start_agent()
     device = RemoteDevice("127.0.0.1", agent.port, agent.key)
@@ -203,5 +235,56 @@ def test_on_an_emulated_device_instructions_count() -> None:
 
 def test_a_device_of_another_architecture_is_refused(package: Package) -> None:
     other = replace(package.target, triple="aarch64-linux-gnu", isa_name="generic")
-    with pytest.raises(tapdot.TapdotError, match="is aarch64, and the device host is"):
+    with pytest.raises(tapdot.TapdotError, match=r"is for aarch64 \(target .*\), and the device host is"):
         place_of(tapdot.connect("host"), other)
+
+
+def test_a_device_without_the_targets_instructions_is_refused(package: Package) -> None:
+    """Every configuration would crash there, and be recorded as one that fails."""
+    newer = replace(package.target, features=(*package.target.features, "of-next-year"))
+    with pytest.raises(tapdot.TapdotError, match=r"code needs of-next-year, and the device host .* has no such instructions"):
+        place_of(tapdot.connect("host"), newer)
+
+
+def test_candidates_in_the_cache_are_bounded_and_those_in_use_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPDOT_CACHE", str(tmp_path))
+    folders = [tmp_path / "candidates" / name for name in ("old generator", "generator")]
+    for number, hours in enumerate((90.0, 80.0, 70.0, 0.5)):
+        folder = folders[number > 1]
+        folder.mkdir(parents=True, exist_ok=True)
+        library = folder / f"{number}.so"
+        library.write_bytes(bytes(1000))
+        os.utime(library, (0, time.time() - hours * 3600))
+
+    def left() -> list[str]:
+        return sorted(path.name for folder in folders for path in folder.iterdir())
+
+    assert trim_candidates(4000) == 0 and len(left()) == 4
+    assert trim_candidates(2500) == 2000 and left() == ["2.so", "3.so"]  # longest unused first
+    assert trim_candidates(0) == 1000 and left() == ["3.so"]  # somebody may be about to load it
+
+
+def test_a_candidate_that_is_asked_for_again_is_in_use(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAPDOT_CACHE", str(tmp_path))
+    library = build_candidate(subject, subject.default).library
+    os.utime(library, (0, 0))
+    assert build_candidate(subject, subject.default).library == library
+    trim_candidates(0)
+    assert library.exists()
+
+
+def test_a_candidate_another_process_has_just_removed_is_made_again(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPDOT_CACHE", str(tmp_path))
+    touch = os.utime
+    gone: list[Path] = []
+
+    def removed_meanwhile(path: Path) -> None:
+        if not gone:
+            gone.append(path)
+            path.unlink()
+        touch(path)
+
+    monkeypatch.setattr("tapdot.runtime.tuning.candidates.os.utime", removed_meanwhile)
+    assert build_candidate(subject, subject.default).library == gone[0] and gone[0].exists()
