@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,7 +32,8 @@ def _of_node(graph: Graph, node: Node, call: KernelCall) -> LayerStructure:
     kernel: tuple[int, ...] = node.attributes.get("kernel_shape", ())  # type: ignore[assignment]
     units = stored.groups * (-(-inputs // 4) if stored.by_quads else inputs)
     weights = stored.filters * inputs * math.prod(kernel)
-    item = stored.weight.itemsize
+    kinds = [graph.type(name) for name in node.inputs[ARRAYS]]
+    kind = kinds[WEIGHT - ARRAYS.start]
     macs = node_macs(graph, node)
     return LayerStructure(
         node.name,
@@ -44,8 +46,8 @@ def _of_node(graph: Graph, node: Node, call: KernelCall) -> LayerStructure:
         stored.kernels,
         units,
         () if stored.by_quads else tuple(picture(row) for row in stored.patterns.tolist()),
-        {name: StoredArray(array.dtype.name, array.shape, array.nbytes) for name, array in stored.arrays.items()},
-        storage(stored, weights * item),
+        {name: StoredArray(array.dtype, array.shape, array.bytes) for name, array in zip(stored.arrays, kinds, strict=True)},
+        storage(stored, replace(kind, shape=(weights,)).bytes, kind.bytes),
         macs,
         macs // math.prod(graph.type(node.inputs[WEIGHT]).shape) * weights,
         call.family,
@@ -53,12 +55,15 @@ def _of_node(graph: Graph, node: Node, call: KernelCall) -> LayerStructure:
     )
 
 
-def storage(stored: FKW, dense_bytes: int) -> Storage:
-    """The bytes of one layer's arrays beside what other forms would take for the same weights."""
+def storage(stored: FKW, dense_bytes: int, weight_bytes: int | None = None) -> Storage:
+    """The bytes of one layer's arrays beside what other forms would take for the same weights.
+
+    ``weight_bytes`` are those of the weights where they take less than their array: as many as a package's file has of them.
+    """
     count = int(np.prod(stored.weight.shape))
     return Storage(
         dense_bytes,
-        stored.weight.nbytes,
+        stored.weight.nbytes if weight_bytes is None else weight_bytes,
         stored.extra_bytes,
         csr_extra_bytes(count, stored.filters, 4),
         csr_extra_bytes(count, stored.filters, 2),

@@ -18,6 +18,7 @@ import math
 
 from tapdot.kernels.isa import Isa
 from tapdot.kernels.isa.integer import integer_vectors
+from tapdot.kernels.numerics import NARROW_BITS
 from tapdot.kernels.target import Target
 from tapdot.kernels.workload import Operand, Workload
 
@@ -74,7 +75,8 @@ def _dense(workload: Workload, target: Target) -> float:
     rate = code_products_per_cycle(target.isa) if codes else target.isa.lanes * target.isa.fma_per_cycle
     inputs, outputs = (math.prod(x.shape) / target.isa.lanes for x in (workload.variable_inputs[0], workload.output))
     elements = inputs * DENSE_INPUT_CYCLES + outputs * DENSE_OUTPUT_CYCLES
-    return max(products(workload) / (rate * DENSE_SHARE) + elements, streaming(weights * (1 if codes else 4)))
+    narrow = workload.op == "QGemm" and workload.inputs[1].dtype in NARROW_BITS  # type: ignore[union-attr]
+    return max(products(workload) / (rate * DENSE_SHARE) + elements, streaming(weights * (0.5 if narrow else 1 if codes else 4)))
 
 
 def _sparse(workload: Workload, target: Target) -> float:

@@ -100,6 +100,9 @@ def test_random_sparse_networks_of_four_bits_by_the_recipe(seed: int, host: Sess
     assert any(
         operand is not None and operand.dtype == "int4" for call in package.program.calls for operand in call.workload.inputs
     )
+    for layer in package.sparsity:
+        weight = layer.arrays["weight"]
+        assert layer.storage.weights == weight.bytes == -(-int(np.prod(weight.shape)) * (4 if weight.dtype == "int4" else 8) // 8)
 
 
 @pytest.mark.emulated
