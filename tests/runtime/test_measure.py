@@ -64,7 +64,7 @@ def test_median_and_spread(measurement: Measurement) -> None:
     steady = dataclasses.replace(measurement, times=(2.0, 2.0, 2.0, 2.0, 2.0))
     assert (steady.median, steady.spread) == (2.0, 0.0)
     few = dataclasses.replace(measurement, times=(1.0, 3.0))
-    assert (few.median, few.spread) == (2.0, 0.0)
+    assert (few.median, few.spread) == (2.0, 0.5)
     spread = dataclasses.replace(measurement, times=tuple(float(value) for value in range(1, 10)))
     assert spread.median == 5.0
     assert spread.spread == pytest.approx(0.5)
