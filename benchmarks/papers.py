@@ -1,18 +1,21 @@
-"""Published accuracies of 8-bit and of pruned networks beside ours, where ImageNet and trained models are at hand.
+"""Published accuracies of 8-bit, mixed and pruned networks beside ours, where ImageNet and trained models are at hand.
 
     python -m benchmarks.papers zeroq --imagenet ILSVRC2012/val --models models/
     python -m benchmarks.papers hawq-v3 --imagenet ILSVRC2012/val --models models/ --data ILSVRC2012/train
+    python -m benchmarks.papers hawq-v3-mixed --imagenet val/ --models models/ --data train/ --train train/
+    python -m benchmarks.papers zeroq-mixed --imagenet ILSVRC2012/val --models models/
     python -m benchmarks.papers patdnn --imagenet ILSVRC2012/val --models models/ --recipe pattern
 
 `--imagenet` is a folder of class folders, the validation images; `--models` holds files named as the table's rows:
 `resnet18.pt2`, `resnet50.onnx`, and for pruned rows also `resnet50-pruned.onnx`, as `tapdot prune` writes it. Without them the
-published figures are printed alone.
+published figures are printed alone. Bits of mixed rows are chosen anew, within the budget that the row names.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,16 @@ from rich.table import Table
 from rich.text import Text
 
 import tapdot
-from benchmarks.miniatures.evaluation import Difference, package_score, paired_difference
+from benchmarks.miniatures.evaluation import Difference, Score, package_score, paired_difference
 from tapdot.compiler.data import Data, ImageFolder, open_data
 from tapdot.compiler.errors import InputError, TapdotError
 from tapdot.compiler.package import Package
-from tapdot.passes.recipe_names import CALIBRATED_RECIPES
+from tapdot.passes.assign_bits import Assignment, assign
+from tapdot.passes.bit_budgets import parse_budgets
+from tapdot.passes.bit_candidates import BitChoices
+from tapdot.passes.bit_candidates import Row as ChoiceRow
+from tapdot.passes.bit_widths import BitWidths
+from tapdot.passes.recipe_names import CALIBRATED_RECIPES, MIXED_RECIPES
 
 progress = Console(stderr=True, highlight=False)
 SUFFIXES = (".pt2", ".onnx")
@@ -40,6 +48,25 @@ class Row:
     title: str
     baseline: float
     compressed: float
+    budget: str = ""
+    """Of a mixed row: what its bits may cost, as ``--budget`` takes it."""
+
+    @property
+    def name(self) -> str:
+        """For tables and sentences."""
+        return f"{self.title}, {self.budget}" if self.budget else self.title
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """How the bits of mixed rows are chosen."""
+
+    sensitivity: str
+    widths: tuple[int, ...]
+    activations: str
+    """As ``passes.bit_candidates`` has them."""
+    wide_ends: bool = False
+    """The first and the last layer keep 8 bits, and are not counted in the span that shares are of."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +86,13 @@ class Published:
     """Ours, unless another is asked for."""
     suffix: str = ""
     """Of the names of compressed models that are files of their own."""
+    choosing: Choosing | None = None
+    """Of rows with budgets."""
+
+
+def _budgeted(network: str, title: str, baseline: float, accuracies: Mapping[str, float]) -> tuple[Row, ...]:
+    """Rows of one network by what its bits may cost."""
+    return tuple(Row(network, title, baseline, accuracy, budget) for budget, accuracy in accuracies.items())
 
 
 TABLES = {
@@ -80,6 +114,41 @@ TABLES = {
         "the table of results in the authors' code, github.com/Zhen-Dong/HAWQ, model_zoo.md",
         "integer-only, fine-tuned with quantization on ImageNet's training images",
         (Row("resnet18", "ResNet-18", 71.47, 71.56), Row("resnet50", "ResNet-50", 77.72, 77.58)),
+    ),
+    "hawq-v3-mixed": Published(
+        "Yao et al., HAWQ-V3: Dyadic Neural Network Quantization, ICML 2021",
+        "the authors' code, github.com/Zhen-Dong/HAWQ, model_zoo.md: the rows of mixed precision and of W4A4",
+        "weights and the activations they read of 4 or 8 bits, first and last layer 8; fine-tuned with quantization on "
+        "ImageNet's training images (up to 90 epochs)",
+        (
+            *_budgeted("resnet18", "ResNet-18", 71.47, {"size=75%": 71.20, "size=50%": 70.50, "size=25%": 70.01}),
+            *_budgeted("resnet18", "ResNet-18", 71.47, {"bops=75%": 70.40, "bops=50%": 70.22, "bops=25%": 68.72}),
+            *_budgeted("resnet18", "ResNet-18", 71.47, {"latency=75%": 70.40, "latency=50%": 70.34, "latency=25%": 68.56}),
+            *_budgeted("resnet18", "ResNet-18", 71.47, {"size=0%": 68.45}),
+            *_budgeted("resnet50", "ResNet-50", 77.72, {"size=75%": 77.38, "size=50%": 75.95, "size=25%": 74.89}),
+            *_budgeted("resnet50", "ResNet-50", 77.72, {"bops=75%": 76.10, "bops=50%": 75.39, "bops=25%": 74.45}),
+            *_budgeted("resnet50", "ResNet-50", 77.72, {"latency=75%": 76.63, "latency=50%": 74.95, "latency=25%": 74.26}),
+            *_budgeted("resnet50", "ResNet-50", 77.72, {"size=0%": 74.24}),
+        ),
+        form="W4/8A4/8",
+        recipe="mixed",
+        choosing=Choosing("hessian", (8, 4), "same", wide_ends=True),
+    ),
+    "zeroq-mixed": Published(
+        "Cai et al., ZeroQ: A Novel Zero Shot Quantization Framework, CVPR 2020",
+        "not checked in the paper, whose tables were not at hand: quoted from the README of a reproduction by others, it seems "
+        "the one of issue 15 of github.com/amirgholami/ZeroQ; compare before relying on them",
+        "bits of weights by a Pareto front within a size, no data and no training. That README heads the larger size of a "
+        "network W6A6 and the smaller one W4A8; activations of ours have 8 bits",
+        (
+            *_budgeted("resnet18", "ResNet-18", 71.47, {"size=8.35MiB": 71.30}),
+            *_budgeted("resnet50", "ResNet-50", 77.72, {"size=18.27MiB": 77.43, "size=12.17MiB": 75.80}),
+            *_budgeted("mobilenet_v2", "MobileNetV2", 73.03, {"size=2.50MiB": 72.85, "size=1.67MiB": 69.44}),
+            *_budgeted("shufflenet", "ShuffleNet", 65.07, {"size=1.11MiB": 62.90, "size=0.74MiB": 58.96}),
+        ),
+        form="mixed weights",
+        recipe="mixed",
+        choosing=Choosing("kl", (8, 4, 2), "fixed"),
     ),
     "patdnn": Published(
         "Niu et al., PatDNN: Achieving Real-Time DNN Execution on Mobile Devices with Pattern-based Weight Pruning, ASPLOS 2020",
@@ -104,6 +173,8 @@ class Ours:
     compressed: float | None = None
     difference: Difference | None = None
     reason: str = ""
+    bits: str = ""
+    """Of a mixed row, what was chosen."""
 
     def json(self) -> dict[str, Any]:
         """Plain data."""
@@ -116,6 +187,7 @@ class Ours:
             "compressed": 100 * self.compressed,
             "difference": self.difference.mean,
             "interval": interval,
+            **({"bits": self.bits} if self.bits else {}),
         }
 
 
@@ -136,21 +208,74 @@ def check_classes(package: Package, images: Data) -> None:
         )
 
 
-def measure(model: Path, compressed_model: Path, images: Data, top: int, recipe: str, options: argparse.Namespace) -> Ours:
-    """A model as it is and compressed, both by their kernels on a device."""
-    shown = f"{model.stem} of {images.name}"
-    progress.print(f"{shown}: float")
-    package = tapdot.compile(model, recipe="float")
-    check_classes(package, images)
-    trained = package_score(package, images, options.device, options.images, top)
-    progress.print(f"{shown}: {recipe}")
-    calibration: dict[str, Any] = {}
-    if recipe in CALIBRATED_RECIPES:
-        calibration = {"zero_shot": True} if options.data is None else {"data": options.data}
-    package = tapdot.compile(compressed_model, recipe=recipe, **calibration)
-    compressed = package_score(package, images, options.device, options.images, top)
-    difference = paired_difference(compressed.correct[None], trained.correct[None])
-    return Ours(len(trained.correct), trained.accuracy, compressed.accuracy, difference)
+@dataclass
+class Measurer:
+    """Measures rows of one table; what several rows need is found out once."""
+
+    published: Published
+    recipe: str
+    images: Data
+    options: argparse.Namespace
+    floats: dict[Path, Score] = field(default_factory=dict)
+    choices: dict[tuple[Path, bool], BitChoices] = field(default_factory=dict)
+
+    def measure(self, row: Row, model: Path, compressed_model: Path) -> Ours:
+        """A model as it is and compressed, both by their kernels on a device."""
+        shown = f"{model.stem} of {self.images.name}"
+        if model not in self.floats:
+            progress.print(f"{shown}: float")
+            package = tapdot.compile(model, recipe="float")
+            check_classes(package, self.images)
+            self.floats[model] = self._score(package)
+        how, text = self._calibration(), ""
+        if self.recipe in MIXED_RECIPES:
+            progress.print(f"{shown}: choosing bits for {row.budget}")
+            chosen, how["bits"] = self._bits(row, model)
+            text = chosen.text
+        if self.options.train is not None:
+            how |= {"train": self.options.train, "settings": [f"train_quantized.epochs={self.options.epochs}"]}
+        progress.print(f"{shown}: {self.recipe} {text}".rstrip())
+        package = tapdot.compile(compressed_model, recipe=self.recipe, **how)
+        trained, compressed = self.floats[model], self._score(package)
+        difference = paired_difference(compressed.correct[None], trained.correct[None])
+        return Ours(len(trained.correct), trained.accuracy, compressed.accuracy, difference, bits=text)
+
+    def _score(self, package: Package) -> Score:
+        return package_score(package, self.images, self.options.device, self.options.images, self.published.top)
+
+    def _calibration(self) -> dict[str, Any]:
+        if self.recipe not in CALIBRATED_RECIPES:
+            return {}
+        return {"zero_shot": True} if self.options.data is None else {"data": self.options.data}
+
+    def _bits(self, row: Row, model: Path) -> tuple[Assignment, BitWidths]:
+        how, budgets = self.published.choosing, parse_budgets([row.budget])
+        assert how is not None
+        timed = budgets[0].kind == "latency"
+        if (model, timed) not in self.choices:
+            found = tapdot.bit_choices(
+                model,
+                **self._calibration(),
+                device=self.options.device if timed else None,
+                bits=how.widths,
+                activations=how.activations,
+                method=how.sensitivity,
+                progress=progress.print,
+            )
+            self.choices[model, timed] = with_wide_ends(found) if how.wide_ends else found
+        choices = self.choices[model, timed]
+        chosen = assign(choices.table, budgets)
+        return chosen, choices.widths(chosen)
+
+
+def with_wide_ends(choices: BitChoices) -> BitChoices:
+    """The same with nothing to choose for the first and the last layer, which keep 8 bits."""
+    ends = {choices.rows[0].layers[0].name, choices.rows[-1].layers[-1].name}
+
+    def wide(row: ChoiceRow) -> ChoiceRow:
+        return replace(row, forms=tuple(form for form in row.forms if all(form.weights.get(name, 8) == 8 for name in ends)))
+
+    return replace(choices, rows=tuple(map(wide, choices.rows)))
 
 
 def recipe_of(published: Published, options: argparse.Namespace) -> str:
@@ -162,7 +287,11 @@ def measure_rows(published: Published, options: argparse.Namespace) -> list[Ours
     """One entry a row; where a row cannot be measured, the reason in a sentence."""
     if options.imagenet is None:
         return [Ours(reason="Give ImageNet's validation images with --imagenet.") for _ in published.rows]
-    images = open_data(options.imagenet)
+    recipe = recipe_of(published, options)
+    if recipe in MIXED_RECIPES and published.choosing is None:
+        mixed = ", ".join(name for name, one in TABLES.items() if one.choosing is not None)
+        raise ValueError(f"The rows of this table name no budgets to choose bits for, which --recipe {recipe} needs; {mixed} do.")
+    measurer = Measurer(published, recipe, open_data(options.imagenet), options)
     measured = []
     for row in published.rows:
         needed = dict.fromkeys((row.network, row.network + published.suffix))
@@ -175,7 +304,7 @@ def measure_rows(published: Published, options: argparse.Namespace) -> list[Ours
         whole, compressed = models[row.network], models[row.network + published.suffix]
         assert whole is not None and compressed is not None
         try:
-            measured.append(measure(whole, compressed, images, published.top, recipe_of(published, options), options))
+            measured.append(measurer.measure(row, whole, compressed))
         except TapdotError as error:
             measured.append(Ours(reason=str(error)))
     return measured
@@ -187,12 +316,12 @@ def table(published: Published, measured: list[Ours], options: argparse.Namespac
     ours = f"{recipe}, zero-shot" if recipe in CALIBRATED_RECIPES and options.data is None else recipe
     result = Table(title=published.paper, title_justify="left")
     for heading in ("network", "paper: float", published.form, "ours: float", recipe, "difference, points"):
-        result.add_column(heading)
+        result.add_column(heading, no_wrap=heading == "network")
     for row, own in zip(published.rows, measured, strict=True):
         cells = [f"{row.baseline:.2f}", f"{row.compressed:.2f}"]
         if own.baseline is not None and own.compressed is not None:
             cells += [f"{100 * own.baseline:.2f}", f"{100 * own.compressed:.2f}", str(own.difference)]
-        result.add_row(row.title, *cells)
+        result.add_row(row.name, *cells)
     notes = [
         f"Top-{published.top} on ImageNet in percent. Paper: {published.method}. "
         f"Ours: {ours}; paired differences with 95 % intervals.",
@@ -200,7 +329,7 @@ def table(published: Published, measured: list[Ours], options: argparse.Namespac
     ]
     reasons = dict.fromkeys(own.reason for own in measured if own.reason)
     for reason in reasons:
-        titles = ", ".join(row.title for row, own in zip(published.rows, measured, strict=True) if own.reason == reason)
+        titles = ", ".join(row.name for row, own in zip(published.rows, measured, strict=True) if own.reason == reason)
         notes.append(f"Not measured: {titles}. {reason}")
     return Group(result, *(Text(note) for note in notes))
 
@@ -211,13 +340,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--imagenet", type=Path, help="ImageNet's validation images, a folder of class folders")
     parser.add_argument("--models", type=Path, help="a folder of trained models, resnet18.pt2 and so on")
     parser.add_argument("--data", help="calibrate on this, an .npz file or a folder of class folders, rather than on none")
-    parser.add_argument("--recipe", help="int8; pattern-int8 for pruned networks")
+    parser.add_argument("--train", help="train with codes on this, in the same forms, labels included")
+    parser.add_argument("--epochs", type=int, default=8, help="of that training; 8")
+    parser.add_argument("--recipe", help="int8; mixed for tables of mixed widths; pattern-int8 for pruned networks")
     parser.add_argument("--images", type=int, help="only the first; classes take turns")
     parser.add_argument("--device", default="host", help="a device line: host, emulated, rpc://host:port")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     options = parser.parse_args(arguments)
     if options.images is not None and options.images < 1:
         parser.error("--images: expected a number above 0")
+    if options.epochs < 1:
+        parser.error("--epochs: expected a number above 0")
     return options
 
 
@@ -231,7 +364,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     if options.json:
         rows = [
-            {"network": row.network, "paper": {"baseline": row.baseline, "compressed": row.compressed}, "ours": own.json()}
+            {
+                "network": row.network,
+                **({"budget": row.budget} if row.budget else {}),
+                "paper": {"baseline": row.baseline, "compressed": row.compressed},
+                "ours": own.json(),
+            }
             for row, own in zip(published.rows, measured, strict=True)
         ]
         document = {"paper": published.paper, "source": published.source, "recipe": recipe_of(published, options), "rows": rows}
