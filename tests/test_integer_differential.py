@@ -109,7 +109,7 @@ def test_random_networks_of_random_bit_widths_by_the_recipe(seed: int, host: Ses
     package = tapdot.compile(graph, target="host", recipe="mixed", data=data, bits=random_widths(graph, seed))
     check(host, package)
     narrow = {kind.dtype for kind in package.graph.types.values()} & {"int4", "int2"}
-    assert narrow and package.narrow
+    assert narrow
 
 
 def random_widths(graph: Graph, seed: int) -> BitWidths:

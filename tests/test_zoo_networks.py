@@ -32,7 +32,7 @@ CONCATENATIONS = {"inception_v3": 11, "squeezenet": 8}
 
 FROM_ONNX = ("mobilenet_v2", "resnet18")
 ON_A_PHONE = ("mobilenet_v2", "squeezenet", "resnet18")
-LONG = (("resnet18", "a phone"), ("resnet18", "an ONNX file"))
+LONG = (("resnet18", "a phone"), ("mobilenet_v2", "a phone"), ("resnet18", "an ONNX file"))
 """What ``--soak`` adds."""
 
 LONG_TO_BUILD = ("inception_v3",)

@@ -181,7 +181,7 @@ def test_a_truncated_package_is_refused(saved: Path, share: float) -> None:
 
 def test_a_newer_format_says_who_wrote_it_and_what_to_do(saved: Path) -> None:
     repack(saved, change_manifest(format=FORMAT + 1, tapdot="9.9"))
-    with pytest.raises(PackageError, match=r"newer tapdot \(9\.9, format 2\).* Upgrade tapdot"):
+    with pytest.raises(PackageError, match=rf"newer tapdot \(9\.9, format {FORMAT + 1}\).* Upgrade tapdot"):
         Package.load(saved)
 
 
