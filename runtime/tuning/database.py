@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +109,10 @@ def make_engine(url: str, busy_seconds: float = BUSY_SECONDS) -> Engine:
     return engine
 
 
+SWITCHES = 10
+"""Attempts to put a database into WAL mode, a second in all."""
+
+
 def set_up_sqlite(engine: Engine) -> None:
     """WAL mode for every connection of an engine; nothing for other databases."""
     if engine.dialect.name != "sqlite":
@@ -115,7 +121,14 @@ def set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
+        for attempt in range(1, SWITCHES + 1):  # SQLite waits for nobody here, though another process may switch just now
+            try:
+                cursor.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError:
+                if attempt == SWITCHES:
+                    raise
+                time.sleep(0.02 * attempt)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 

@@ -30,6 +30,9 @@ FIRST_TRIALS = 8
 TRIES = 5
 """Of making Optuna's tables."""
 
+ATTEMPTS = 5
+"""To begin a trial that another tuner ends before it has begun."""
+
 
 def _genetic(seed: int | None) -> BaseSampler:
     return NSGAIISampler(population_size=MOST_PARENTS, seed=seed)
@@ -208,11 +211,20 @@ class WorkloadStudy:
         """A configuration that nobody tried: the one that is wished, or the sampler's."""
         self._sampler.wish = None if wish is None else self.space.places[config_text(wish)]
         with explained(self.url):
-            trial = self._study.ask(self.space.distributions)
+            trial = self._ask()
         config = {name: self.space.values[name][trial.params[name]] for name in self.space.fields}
         self._running[config_text(config)] = trial.number
         self.mark(config)
         return config
+
+    def _ask(self) -> optuna.Trial:
+        """A trial of Optuna's. Another tuner may take one that has no parameters yet for abandoned, and end it: then another."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._study.ask(self.space.distributions)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                continue
+        return self._study.ask(self.space.distributions)
 
     def mark(self, config: Config) -> None:
         """Notes that a configuration need not be proposed."""
