@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -72,8 +73,11 @@ class LayerTimes:
         return figures, MeasuredCosts(rate)
 
     def times(self, graph: Graph, target: Target) -> tuple[dict[str, float], list[tuple[int, float]]]:
-        """Seconds of every kernel of a graph by its node, and bytes and seconds of every copy. Raises TapdotError for an
-        emulated device."""
+        """Seconds of every kernel of a graph by its node, and bytes and seconds of every copy.
+
+        A kernel that stands for several nodes takes their mean, and one that was measured in another graph keeps its figure: what
+        is compared was measured once. Raises TapdotError for an emulated device.
+        """
         physical = AssignLayouts(target)(graph)
         lowered = lower(physical, plan_memory(physical), target)
         calls = lowered.program.calls
@@ -87,9 +91,9 @@ class LayerTimes:
                     "compress_weights.choice=auto, which estimates."
                 )
             by_node = {kernel.node: kernel.seconds for kernel in measurement.kernels}
-            for call in calls:
-                known[call.symbol] = by_node[call.node]
-                remember(self.place(call.symbol), by_node[call.node])
+            for symbol in {call.symbol: None for call in calls if call.symbol not in known}:
+                known[symbol] = statistics.fmean(by_node[call.node] for call in calls if call.symbol == symbol)
+                remember(self.place(symbol), known[symbol])
         copies = [(physical.type(call.outputs[0]).bytes, known[call.symbol]) for call in calls if call.workload.op == "Relayout"]
         return {call.node: known[call.symbol] for call in calls}, copies
 
