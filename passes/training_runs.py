@@ -1,5 +1,5 @@
-"""Training a graph from beginning to end: as a module for batches, with a journal, back to the last good state where a loss is
-not finite. What pruning and quantization-aware training share."""
+"""Training a graph from beginning to end: as a module for batches, with a journal, back to the last good state where training
+diverges. What pruning and quantization-aware training share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ RESTART = 1 / 3
 """What a restart multiplies learning rates by."""
 
 
+class ForgottenError(TapdotError):
+    """The loss is finite, but the network no longer knows what it knew."""
+
+
 class TrainingStoppedError(TapdotError):
-    """Training could not go on; ``last_good`` is the graph after the last epoch whose loss was finite."""
+    """Training could not go on; ``last_good`` is the graph after the last epoch that went well."""
 
     def __init__(self, message: str, last_good: Graph) -> None:
         super().__init__(message)
@@ -76,14 +80,20 @@ def begin(trainer: Trainer, journal: Journal | None, resume: bool) -> list[Epoch
 
 
 def run(
-    trainer: Trainer, journal: Journal | None, records: list[EpochRecord], last_good: Callable[[], Graph]
+    trainer: Trainer,
+    journal: Journal | None,
+    records: list[EpochRecord],
+    last_good: Callable[[], Graph],
+    check: Callable[[EpochRecord], object] = lambda record: None,
 ) -> tuple[list[EpochRecord], tuple[str, ...]]:
-    """Trains to the end; a loss that is not finite leads back to the last good state."""
+    """Trains to the end; a loss that is not finite leads back to the last good state, and so does a ForgottenError of ``check``,
+    which sees every epoch."""
     good, restarts, notes = trainer.state(), trainer.training.restarts, []
     while not trainer.finished:
         try:
             record = trainer.epoch()
-        except NotFiniteLossError as error:
+            check(record)
+        except (NotFiniteLossError, ForgottenError) as error:
             scale = trainer.scale * RESTART
             trainer.load_state(good)
             if not restarts:

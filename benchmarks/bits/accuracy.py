@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bits.networks import INTEGER_CODE, Prepared, code_of, kept_answers, kept_folder, kept_sensitivity, miniature
+from benchmarks.bits.networks import (
+    INTEGER_CODE,
+    TRAINING_CODE,
+    Prepared,
+    code_of,
+    kept_answers,
+    kept_folder,
+    kept_sensitivity,
+    miniature,
+)
 from benchmarks.bits.random_choices import of_the_same_size
 from benchmarks.miniatures.evaluation import Correct, Difference, graph_score, paired_difference
 from benchmarks.miniatures.trained import MINIATURES, data
@@ -198,7 +207,7 @@ class _Measurer:
             "calibration": settings.calibration_images,
             "batch": settings.batch,
             "training": [*lines, str(FIRST_EPOCH)] if training else None,
-            "code": code_of(INTEGER_CODE),
+            "code": code_of((*INTEGER_CODE, *TRAINING_CODE) if training else INTEGER_CODE),
         }
         folder = kept_folder(self.network, self.seed, settings.epochs, "bits", facts)
 

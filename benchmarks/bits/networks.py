@@ -29,9 +29,9 @@ from tapdot.passes.sensitivity import Sensitivity, measure_sensitivity
 
 SENSITIVITY_CODE = ("sensitivity", "sensitivity_answers", "sensitivity_candidates", "sensitivity_comparison", "sensitivity_forks",
                     "sensitivity_hessian", "sensitivity_output", "sensitivity_samples")  # fmt: skip
-INTEGER_CODE = ("calibrate", "code_places", "codes", "coded_values", "fake_quantize", "integer_arithmetic", "integer_sums",
-                "integer_weights", "observers", "prune_training", "requantize", "requantize_walk", "train_quantized",
-                "training_data", "training_runs")  # fmt: skip
+INTEGER_CODE = ("calibrate", "code_places", "codes", "coded_values", "integer_arithmetic", "integer_sums", "integer_weights",
+                "observers", "requantize", "requantize_walk")  # fmt: skip
+TRAINING_CODE = ("fake_quantize", "prune_training", "train_quantized", "training_data", "training_runs")
 """Passes that sensitivities, or the codes of a network and their training, follow from."""
 
 

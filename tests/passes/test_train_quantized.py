@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tapdot.passes.recipes import Calibration, recipe
 from tapdot.passes.requantize import Requantize
 from tapdot.passes.sparsity_plan import Pruning
 from tapdot.passes.train_quantized import TrainQuantized
+from tapdot.passes.training_runs import TrainingStoppedError
 
 DATA = samples(256)
 TEST = samples(512, 7)
@@ -92,6 +94,17 @@ def test_training_helps_and_what_was_trained_is_compiled() -> None:
         along = scales.reshape([-1 if axis == layer.axis else 1 for axis in range(codes.ndim)])
         assert np.array_equal(np.float32(codes * along), trained.constants[layer.weight])
         assert np.abs(codes).max() == 1 and after.type(node.inputs[1]).dtype == "int2"
+
+
+def test_an_epoch_that_forgets_is_begun_again_with_smaller_steps() -> None:
+    simulated = calibrated(trained_classifier())
+    notes = Notes()
+    step = TrainQuantized(DATA, epochs=2, batch=32, learning_rate=0.3, restarts=6, requantize=Requantize(widths=FOUR))
+    trained = step.run(simulated, notes)
+    assert "fell from 99" in notes.lines[0] and "in epoch 1, at a learning rate of up to 0.3; the epoch was begun again" in notes.lines[0]
+    assert top1(integers(trained)) > 0.8
+    with pytest.raises(TrainingStoppedError, match="fell from .* Start again with smaller learning rates"):
+        replace(step, restarts=0).run(simulated, Notes())
 
 
 def test_zeros_of_pruned_layers_stay() -> None:
