@@ -40,10 +40,9 @@ from tapdot.passes.requantize import Requantize
 from tapdot.passes.training_data import evaluate, training_data
 from tapdot.passes.training_runs import ForgottenError, begin, run, trainable
 
-
 SUSPECT, FORGOTTEN = 0.9, 0.5
-"""Of the training samples that were right before it all: an epoch with fewer on average is looked at, and one that ends with fewer
-went astray."""
+"""Of the training samples that were right before it all: an epoch with fewer on average is looked at, and one that ends with
+fewer went astray."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ class TrainQuantized(Pass):
             if record.accuracy >= SUSPECT * before or (now := evaluate(module, samples, plan.size)) >= FORGOTTEN * before:
                 return
             raise ForgottenError(
-                f"The training samples that are right fell from {100 * before:.1f} to {100 * now:.1f} % in epoch {record.epoch}, at "
-                f"a learning rate of up to {trainer.scale * training.retrain_learning_rate:.3g}"
+                f"The training samples that are right fell from {100 * before:.1f} to {100 * now:.1f} % in epoch {record.epoch}, "
+                f"at a learning rate of up to {trainer.scale * training.retrain_learning_rate:.3g}"
             )
 
         records = begin(trainer, journal, self.resume)
