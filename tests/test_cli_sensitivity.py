@@ -10,8 +10,8 @@ import pytest
 from tests.command_line import Tapdot
 from tests.passes.prune_networks import CLASSES, samples, trained_classifier
 
-from tapdot.cli.sensitivity import METHOD_NAMES
 from tapdot.compiler.exporters.onnx import save_onnx
+from tapdot.passes.recipe_names import SENSITIVITY_METHODS
 from tapdot.passes.sensitivity import METHODS, Sensitivity
 
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_methods_have_the_library_s_names() -> None:
-    assert sorted(METHOD_NAMES) == sorted(METHODS)
+    assert sorted(SENSITIVITY_METHODS) == sorted(METHODS)
 
 
 def test_the_table_has_a_row_a_layer_and_says_what_it_is(folder: Path, tapdot: Tapdot) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tapdot.cli.bit_choices import (
@@ -35,7 +34,7 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
-from tapdot.cli.output import print_json
+from tapdot.cli.output import print_json, table_console
 from tapdot.cli.progress import Lines, progress
 
 if TYPE_CHECKING:
@@ -284,13 +283,6 @@ def _columns(headings: Sequence[str]) -> Table:
     return rows
 
 
-def _print_table(rows: Table) -> None:
-    """As wide as a terminal, or as it needs to be elsewhere."""
-    terminal = Console().is_terminal
-    console = Console(highlight=False, markup=False, width=None if terminal else 400)
-    console.print(rows)
-
-
 def _print_chosen(chosen: Assignment) -> None:
     from tapdot.passes.bit_budgets import amount_text
 
@@ -304,7 +296,7 @@ def _print_chosen(chosen: Assignment) -> None:
         remark = ", ".join(word for word in ("fixed" if layer.fixed is not None else "", ties.get(index, "")) if word)
         costs = (amount_text(kind, candidate.costs[kind]) for kind in table.kinds)
         rows.add_row(layer.name, label, f"{candidate.sensitivity:.4g}", *costs, remark)
-    _print_table(rows)
+    table_console().print(rows)
     budgets = {budget.kind: budget for budget in chosen.budgets}
     for kind in table.kinds:
         low, high = table.limits(kind)
@@ -337,7 +329,7 @@ def _print_front(front: Front) -> None:
         costs = [amount_text(kind, point.costs[kind]) for kind in (front.kind, *others)]
         bits = point.text if short else _counts(point)
         rows.add_row(costs[0], "" if share is None else f"{share:.1%}", f"{point.sensitivity:.4g}", *costs[1:], bits)
-    _print_table(rows)
+    table_console().print(rows)
 
 
 def _counts(point: Assignment) -> str:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tapdot.cli.checks import check_device, check_writable
 from tapdot.cli.options import DeviceOption, JsonOption
-from tapdot.cli.output import print_json
+from tapdot.cli.output import print_json, table_console
 from tapdot.cli.progress import progress
 
 
@@ -27,7 +27,7 @@ def devices_command(
     if as_json:
         print_json(table.rows)
     else:
-        Console(highlight=False).print(table.rich())
+        table_console().print(table.rich())
 
 
 def doctor_command(device: DeviceOption = "host", as_json: JsonOption = False) -> None:

@@ -20,7 +20,7 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
-from tapdot.cli.output import print_json
+from tapdot.cli.output import print_json, table_console
 
 if TYPE_CHECKING:
     from tapdot.cli.inspection import Report
@@ -93,7 +93,7 @@ def _four_rows(
     if as_json:
         print_json({"model": str(model), "device": device, "rows": [row.json() for row in rows]})
         return
-    console = Console(highlight=False)
+    console = table_console()
     console.print(rows_table(rows, device))
     for line in remarks(rows):
         console.print(f"- {line}", markup=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from tapdot.cli.checks import check_compilation, check_device
 from tapdot.cli.compiling import compile_model
@@ -35,7 +34,7 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
-from tapdot.cli.output import fail, print_json
+from tapdot.cli.output import fail, print_json, table_console
 from tapdot.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -152,6 +151,6 @@ def _show_profile(found: Measurement, asked: bool, sort: str | None, top: int | 
     from tapdot.cli.profile_table import print_profile
 
     if found.profile is not None:
-        print_profile(found.profile, Console(highlight=False), sort or "time", top)
+        print_profile(found.profile, table_console(), sort or "time", top)
     elif asked:
         progress.print(f"Kernels are not timed alone on {found.device}: it is emulated, and its clock says nothing of a phone.")

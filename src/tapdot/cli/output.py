@@ -8,7 +8,20 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from tapdot.cli.progress import progress
+
+WIDE = 400
+"""Columns that a table may take where no terminal says how many there are."""
+
+
+def table_console(stderr: bool = False) -> Console:
+    """For tables: as wide as a terminal; in a file or a pipe nothing is folded."""
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
 
 
 def print_json(document: Any) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
+from tapdot.cli.output import table_console
 from tapdot.cli.progress import Lines, progress
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _summarize(pruned: Pruned, output: Path, folder: Path | None) -> None:
         table.add_column(heading, justify="left" if heading in ("layer", "") else "right", overflow="fold")
     for row in pruned.plan.rates:
         table.add_row(row.layer, row.kind, f"{row.weights:,}", f"{row.kept:,}", f"{row.rate:.2f}x", str(row.share))
-    Console(stderr=True, highlight=False).print(table)
+    table_console(stderr=True).print(table)
     skipped = pruned.plan.skipped
     fewer = (
         f"{macs_text(pruned.macs)} of {macs_text(pruned.macs_before)} are left ({pruned.macs_before / pruned.macs:.2f}x fewer)"

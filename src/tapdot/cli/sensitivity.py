@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from tapdot.cli.bits import check_plot
@@ -22,16 +21,15 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
-from tapdot.cli.output import print_json
+from tapdot.cli.output import print_json, table_console
 from tapdot.cli.progress import Lines, progress
+from tapdot.passes.recipe_names import SENSITIVITY_METHODS
 
 if TYPE_CHECKING:
     from tapdot.passes.sensitivity import Sensitivity
 
-METHOD_NAMES = ("kl", "prediction", "masked", "hessian")
 BAR = 12
 """Characters of the longest bar."""
-WIDE = 200
 
 
 def sensitivity_command(
@@ -46,7 +44,7 @@ def sensitivity_command(
         bool, typer.Option("--zero-shot", help="Without data: samples are made from the model's batch norms.")
     ] = False,
     method: Annotated[
-        str, typer.Option("--method", metavar="NAME", help=f"How it is measured: {', '.join(METHOD_NAMES)}.")
+        str, typer.Option("--method", metavar="NAME", help=f"How it is measured: {', '.join(SENSITIVITY_METHODS)}.")
     ] = "kl",
     bits: Annotated[str, typer.Option("--bits", metavar="B,B", help="Candidates: widths from 2 to 8, or none.")] = "8,4",
     sparse: Annotated[
@@ -69,8 +67,8 @@ def sensitivity_command(
     """Measures how much the answers change with each layer's bits or sparsity: what a choice of bit widths is made of."""
     shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
     candidates = [*_read_bits(bits), *_read_sparse(sparse)]
-    if method not in METHOD_NAMES:
-        raise typer.BadParameter(f"expected {', '.join(METHOD_NAMES)}, found {method!r}", param_hint="--method")
+    if method not in SENSITIVITY_METHODS:
+        raise typer.BadParameter(f"expected {', '.join(SENSITIVITY_METHODS)}, found {method!r}", param_hint="--method")
     if not candidates:
         raise typer.BadParameter("with none of these there have to be others (--sparse)", param_hint="--bits")
     if (data is None) is not zero_shot:
@@ -116,9 +114,7 @@ def sensitivity_command(
     if as_json:
         print_json(found.json())
         return
-    console = Console(highlight=False, markup=False)
-    # Where it is no terminal that has a width, nothing is folded.
-    (console if console.is_terminal else Console(highlight=False, markup=False, width=WIDE)).print(sensitivity_table(found))
+    table_console().print(sensitivity_table(found))
     for line in summary(found):
         typer.echo(line)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from tapdot.cli.checks import check_compilation, check_device, check_writable
 from tapdot.cli.compiling import compile_model
@@ -25,7 +24,7 @@ from tapdot.cli.options import (
     parse_images,
     parse_shapes,
 )
-from tapdot.cli.output import fail, print_json
+from tapdot.cli.output import fail, print_json, table_console
 from tapdot.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def tune_command(
     if as_json:
         print_json(result.json())
     else:
-        Console(highlight=False).print(result_table(result))
+        table_console().print(result_table(result))
         typer.echo(str(result))
         for remark in result.remarks:
             typer.echo(f"- {remark}")
@@ -128,7 +127,7 @@ def show_command(records: DatabaseOption = None, as_json: JsonOption = False) ->
         print_json({"kernels": [row.json() for row in rows], "stale": list(stale)})
         return
     for table in records_tables(rows):
-        Console(highlight=False).print(table)
+        table_console().print(table)
     for line in stale:
         typer.echo(f"- {line}")
 
