@@ -16,6 +16,10 @@ from tapdot.kernels.versions import check_versions
 
 check_versions()
 
+# An idle thread of TVM's pool gives its turn away this often before it sleeps; on a busy machine its 300,000 held up the end of a
+# process for minutes.
+os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "3000")
+
 import tvm  # noqa: E402
 from tvm import rpc, tirx  # noqa: E402
 from tvm.script.ir_builder import IRBuilder  # noqa: E402
