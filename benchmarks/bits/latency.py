@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from tapdot.passes.bit_widths import BitWidths
 from tapdot.passes.plan_memory import plan_memory
 from tapdot.runtime.bit_latencies import measure_layers
 from tapdot.runtime.devices import connect
+from tapdot.runtime.samples import paired_ratio, shared_confidence
 
 CALIBRATION_IMAGES = 2
 """Ranges decide no latency."""
@@ -39,6 +41,8 @@ class Latencies:
     bits: tuple[str, ...]
     predicted: tuple[float, ...]
     measured: tuple[float, ...]
+    differing: tuple[tuple[int, int], ...]
+    """Places of the pairs of assignments of which the first is faster beyond the noise."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -56,6 +60,12 @@ class Latencies:
         """Kendall's, between predicted and measured; no number where all predictions are the same."""
         return float(kendalltau(self.predicted, self.measured).statistic)
 
+    @property
+    def tau_beyond_noise(self) -> float:
+        """Kendall's, over the pairs that differ beyond the noise only: the order of the others says nothing."""
+        signs = [np.sign(self.predicted[slow] - self.predicted[fast]) for fast, slow in self.differing]
+        return float(np.mean(signs)) if signs else math.nan
+
     def json(self) -> dict[str, Any]:
         """Plain data; times in seconds."""
         return {
@@ -68,6 +78,8 @@ class Latencies:
             ],
             "worst_error": self.worst,
             "tau": None if math.isnan(self.tau) else self.tau,
+            "pairs_beyond_noise": len(self.differing),
+            "tau_beyond_noise": None if math.isnan(self.tau_beyond_noise) else self.tau_beyond_noise,
             "met": abs(self.worst) <= ASKED_ERROR and self.tau >= ASKED_TAU,
             "remarks": list(self.remarks),
         }
@@ -110,7 +122,19 @@ def measure(
     report(f"{entry.title}: {rounds} rounds of {len(packages)} packages in turns")
     comparison = device.compare(packages, labels=texts, runs=rounds)
     measured = tuple(float(np.median(found.times)) for found in comparison.measurements)
-    return Latencies(network, device.line, rounds, texts, tuple(predicted), measured, comparison.remarks)
+    differing = beyond_noise([found.times for found in comparison.measurements])
+    return Latencies(network, device.line, rounds, texts, tuple(predicted), measured, differing, comparison.remarks)
+
+
+def beyond_noise(times: Sequence[Sequence[float]]) -> tuple[tuple[int, int], ...]:
+    """The pairs of places of which the first takes less time, in rounds that belong together, beyond the noise of all pairs."""
+    pairs = list(itertools.combinations(range(len(times)), 2))
+    found = []
+    for one, other in pairs:
+        ratio = paired_ratio(times[one], times[other], shared_confidence(len(pairs)))
+        if ratio.beyond_noise:
+            found.append((one, other) if ratio.median < 1 else (other, one))
+    return tuple(found)
 
 
 def _package(prepared: Prepared, bits: BitWidths, target: Any, name: str) -> Package:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -85,9 +86,18 @@ def latency_tables(results: Sequence[latency.Latencies]) -> Group:
             one,
             Text(f"Errors: median {errors:.1%}, worst {result.worst:+.1%}: {met(abs(result.worst) <= latency.ASKED_ERROR)}"),
             Text(f"Kendall's tau of the orders: {result.tau:.2f}: {met(result.tau >= latency.ASKED_TAU)}"),
+            Text(_beyond_noise(result)),
             *map(Text, result.remarks),
         ]
     return Group(*parts)
+
+
+def _beyond_noise(result: latency.Latencies) -> str:
+    """What the order of those is worth that can be told apart."""
+    pairs = math.comb(len(result.bits), 2)
+    if not result.differing:
+        return f"None of the {pairs} pairs differs beyond the noise of these rounds."
+    return f"Over the {len(result.differing)} of {pairs} pairs that differ beyond the noise: {result.tau_beyond_noise:.2f}"
 
 
 def stability_table(results: Sequence[stability.Stability], seeds: Sequence[int]) -> Table:

@@ -12,7 +12,7 @@ import torch
 from benchmarks import zoo
 from benchmarks.bits import __main__ as bits
 from benchmarks.bits.accuracy import CHOSEN, FLOAT, NARROW, RANDOM, TRAINED, WIDE, Result, SeedResult, Settings
-from benchmarks.bits.latency import Latencies
+from benchmarks.bits.latency import Latencies, beyond_noise
 from benchmarks.bits.networks import Prepared
 from benchmarks.bits.random_choices import NEAR, of_all_sizes, of_the_same_size
 from benchmarks.bits.stability import taus
@@ -155,12 +155,25 @@ def test_latency_from_end_to_end(tiny: str, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_errors_and_order_of_predictions() -> None:
-    found = Latencies("vgg16", "host", 5, ("88", "84", "44"), (1.1, 2.0, 3.0), (1.0, 2.5, 2.4))
+    found = Latencies("vgg16", "host", 5, ("88", "84", "44"), (1.1, 2.0, 3.0), (1.0, 2.5, 2.4), ((0, 1), (0, 2), (2, 1)))
     assert found.worst == pytest.approx(0.25) and found.tau == pytest.approx(1 / 3)
+    assert found.tau_beyond_noise == pytest.approx(1 / 3)
     assert found.json()["met"] is False
-    assert Latencies("vgg16", "host", 5, ("88", "44"), (1.1, 2.0), (1.0, 2.1)).json()["met"] is True
-    constant = Latencies("vgg16", "host", 5, ("88", "44"), (1.0, 1.0), (1.0, 1.1)).json()
-    assert constant["tau"] is None and constant["met"] is False and nan not in constant.values()
+    assert Latencies("vgg16", "host", 5, ("88", "44"), (1.1, 2.0), (1.0, 2.1), ((0, 1),)).json()["met"] is True
+    constant = Latencies("vgg16", "host", 5, ("88", "44"), (1.0, 1.0), (1.0, 1.1), ()).json()
+    assert (
+        constant["tau"] is None
+        and constant["tau_beyond_noise"] is None
+        and constant["met"] is False
+        and nan not in constant.values()
+    )
+
+
+def test_pairs_that_differ_beyond_the_noise() -> None:
+    steady, slower = [1.0, 1.01, 0.99, 1.0] * 10, [1.05, 1.06, 1.04, 1.05] * 10
+    alike = [1.01, 1.0, 1.0, 0.99] * 10
+    assert beyond_noise([slower, steady, alike]) == ((1, 0), (2, 0))
+    assert beyond_noise([slower[:3], steady[:3]]) == (), "three rounds are too few to tell"
 
 
 # -- stability and zero-shot -------------------------------------------------------------------------------------------------
