@@ -3,7 +3,7 @@
     minimise    sum_i sensitivity_i(b_i)                    (HAWQ-V3, Yao et al., ICML 2021, section 4)
     subject to  sum_i cost_k,i(b_i) <= limit_k              for every kind k that has a budget: size, BOPs, latency
                 b_i = b_j                                   for tied layers
-                b_i = what the user said                    for fixed layers
+                b_i = what the user said                    for fixed layers, or one of those, where only some may be used
 
 A variable is 1 where a group of tied layers takes a candidate. The optimum is exact to 1e-10 of the span of sensitivities, and
 the answer the same in every run: among choices of equal sensitivity, the one of least cost in the budgets' kinds (in all,
@@ -173,7 +173,7 @@ def explain_infeasible(choices: Choices, budgets: tuple[Budget, ...], rows: Sequ
     )
     alone = [budget for budget, row in zip(budgets, rows, strict=True) if row.limit < 0]
     because = ""
-    if any(layer.fixed is not None for layer in table.layers):
+    if any(layer.is_restricted for layer in table.layers):
         because = " with the layers that are fixed"
     if not alone:
         asked = " and ".join(map(str, budgets))
@@ -191,5 +191,5 @@ def fixed_to(table: BitTable, label: str) -> Assignment | None:
     candidate."""
     if any(label not in (candidate.label for candidate in layer.candidates) for layer in table.layers):
         return None
-    free = replace(table, layers=tuple(replace(layer, fixed=None) for layer in table.layers))
+    free = replace(table, layers=tuple(replace(layer, fixed=None, only=()) for layer in table.layers))
     return Assignment(free, (label,) * len(table.layers), (), "uniform")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Context
 
 from tapdot.compiler.errors import TapdotError
-from tapdot.passes.bit_table import KINDS, BitTable
+from tapdot.passes.bit_table import KINDS, LARGEST, BitTable
 
 _DECIMAL = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 UNITS: Mapping[str, Mapping[str, float]] = {
@@ -86,7 +86,10 @@ def parse_budget(text: str) -> Budget:
             f"Expected a number and a unit for {kind} ({', '.join(UNITS[kind])}, or % for a share), found {value!r} in {text!r}."
         )
     if unit != "%":
-        return Budget(kind, amount=number * factors[unit], text=text.strip())
+        amount = number * factors[unit]
+        if amount > LARGEST:
+            raise BudgetError(f"Expected a budget of at most {LARGEST:g} {KINDS[kind]}, found {text!r}.")
+        return Budget(kind, amount=amount, text=text.strip())
     if number > 100:
         raise BudgetError(f"Expected a share from 0% (every layer at its fewest bits) to 100% (at its most), found {text!r}.")
     return Budget(kind, share=number / 100, text=text.strip())
@@ -105,7 +108,7 @@ def amount_text(kind: str, amount: float) -> str:
     """``"2.77 MiB"``, ``"3.10 ms"``, ``"12.4 GBOPs"``: three digits and a unit."""
     unit, factor = _unit(kind, amount)
     value = amount / factor
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:,.0f} {unit}"
+    return f"{value:,.0f} {unit}" if 1000 <= value < 1e9 else f"{value:.3g} {unit}"
 
 
 def amount_budget(kind: str, amount: float) -> str:

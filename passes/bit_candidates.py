@@ -34,7 +34,7 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
 from tapdot.passes.assign_bits import Assignment
 from tapdot.passes.bit_table import BitTable, Candidate, TableLayer
-from tapdot.passes.bit_widths import BitWidths, codes_read, layers
+from tapdot.passes.bit_widths import WIDTHS, BitWidths, codes_read, layers
 from tapdot.passes.code_places import Placement
 from tapdot.passes.sensitivity import Sensitivity
 
@@ -88,9 +88,8 @@ class Form:
 
     @property
     def bits(self) -> int | None:
-        """The width, where it is the same for all that is chosen."""
-        found = {*self.weights.values(), *(() if self.activations is None else (self.activations,))}
-        return found.pop() if len(found) == 1 else None
+        """The width, where one is chosen for all."""
+        return int(self.label) if self.label.isdecimal() else None
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,13 @@ class Row:
     tensor: str | None
     """Whose codes are part of the choice."""
     forms: tuple[Form, ...]
+    fixed: Mapping[str, int] = field(default_factory=dict)
+    """Bits that the user chose, of some of the layers. The forms with others stay: shares of costs count them."""
+
+    @property
+    def allowed(self) -> tuple[Form, ...]:
+        """The forms with the bits that are fixed."""
+        return tuple(form for form in self.forms if form.weights.items() >= self.fixed.items())
 
 
 def rows_of(
@@ -109,33 +115,43 @@ def rows_of(
 ) -> tuple[Row, ...]:
     """The rows of a table, in the network's order. ``fixed`` are bits of single layers' weights that the user chose.
 
-    Raises TapdotError for layers that are not there, and where what is fixed leaves a row nothing to be.
+    Raises TapdotError for layers that are not there, for bits that are none of ``widths``, and where what is fixed leaves a row
+    nothing to be.
     """
     if activations not in ACTIVATIONS:
         raise TapdotError(f"Expected activations to be {', '.join(ACTIVATIONS)}, found {activations!r}.")
     fixed = fixed or {}
-    for name in fixed:
+    for name, bits in fixed.items():
         if name not in {layer.name for layer in found}:
             known = ", ".join(layer.name for layer in found[:6])
             raise TapdotError(
                 f"Expected a layer to fix the bits of, found {name!r}; there are {known}{', ...' * (len(found) > 6)}."
+            )
+        if bits not in widths:
+            raise TapdotError(
+                f"There are no {bits} bits to fix layer {name!r} to: the widths to choose from are "
+                f"{', '.join(map(str, widths))}; "
+                + (
+                    f"add {bits} to them (--widths {','.join(map(str, (*widths, bits)))})."
+                    if bits in WIDTHS
+                    else "fix it to one of them."
+                )
             )
     groups: dict[str, list[ModelLayer]] = {}
     for layer in found:
         groups.setdefault(layer.name if activations == "fixed" else layer.reads, []).append(layer)
     rows = []
     for members in groups.values():
-        forms = _forms(members, widths, activations)
-        allowed = tuple(
-            form for form in forms if all(form.weights[name] == fixed.get(name, form.weights[name]) for name in form.weights)
-        )
-        if not allowed:
-            said = ", ".join(f"{layer.name}={fixed[layer.name]}" for layer in members if layer.name in fixed)
+        forms = tuple(_forms(members, widths, activations))
+        chosen = {layer.name: fixed[layer.name] for layer in members if layer.name in fixed}
+        row = Row(members[0].name, tuple(members), None if activations == "fixed" else members[0].reads, forms, chosen)
+        if not row.allowed:
+            said = ", ".join(f"{name}={bits}" for name, bits in chosen.items())
             raise TapdotError(
                 f"Nothing is left to choose where {said} is fixed: the candidates are {', '.join(form.label for form in forms)}"
                 " for all layers that read the same tensor."
             )
-        rows.append(Row(members[0].name, tuple(members), None if activations == "fixed" else members[0].reads, allowed))
+        rows.append(row)
     return tuple(rows)
 
 
@@ -184,14 +200,14 @@ class BitChoices:
     def table(self) -> BitTable:
         """Raises TableError where figures are missing."""
         source = f"sensitivity by {self.weights.method} on {self.weights.samples} samples ({self.weights.source})"
-        layers = tuple(
-            TableLayer(
-                row.name,
-                tuple(Candidate(form.label, self._loss(row, form), self._costs(row, form), form.bits) for form in row.forms),
-            )
-            for row in self.rows
-        )
-        return BitTable(layers, model=self.weights.model, source=source, notes=self.notes)
+        return BitTable(tuple(map(self._layer, self.rows)), model=self.weights.model, source=source, notes=self.notes)
+
+    def _layer(self, row: Row) -> TableLayer:
+        candidates = (Candidate(form.label, self._loss(row, form), self._costs(row, form), form.bits) for form in row.forms)
+        labels = tuple(form.label for form in row.allowed)
+        fixed = labels[0] if row.fixed and len(labels) == 1 else None
+        only = labels if fixed is None and len(labels) < len(row.forms) else ()
+        return TableLayer(row.name, tuple(candidates), fixed, only)
 
     def _loss(self, row: Row, form: Form) -> float:
         loss = math.fsum(self.weights.row(name).values[str(bits)] for name, bits in form.weights.items())

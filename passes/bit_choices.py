@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from tapdot.passes.bit_budgets import TOLERANCE
 from tapdot.passes.bit_table import BitTable
 
+NOTHING = 1e-300
+"""Spans up to this are none: parts of them would leave the normal numbers of float64."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -36,8 +39,7 @@ class Choices:
         costs: dict[str, list[float]] = {kind: [] for kind in table.kinds}
         for group in table.groups:
             layers = [table.layers[index] for index in group]
-            fixed = [layer for layer in layers if layer.fixed is not None]
-            for label in (candidate.label for candidate in (fixed or layers)[0].allowed):
+            for label in table.allowed(group):
                 members = [layer.candidate(label) for layer in layers]
                 labels.append(label)
                 sensitivity.append(math.fsum(member.sensitivity for member in members))
@@ -63,7 +65,7 @@ class Choices:
     def span(self, values: NDArray[np.float64]) -> float:
         """The greatest sum of one a group, less the least; 1 where all choices come to the same."""
         span = math.fsum(np.maximum.reduceat(self.above_least(values), self.starts[:-1]))
-        return span if span > 0 else 1.0
+        return span if span > NOTHING else 1.0
 
     def headroom(self, kind: str, limit: float) -> float:
         """What a limit leaves above the cheapest choice, as a part of the span, the tolerance granted."""

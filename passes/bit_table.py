@@ -3,7 +3,7 @@
 The table knows nothing of graphs. A *layer* is whatever takes one of several forms (a layer's weights, a tensor's codes), a
 *candidate* is one of these forms: normally a bit width, or any other form with a label, such as ``rate 4 share 2`` of pruning.
 A *cost* is additive over layers and is of one of the kinds in :data:`KINDS`. Tied layers take the same candidate; a fixed layer
-takes the one it is fixed to.
+takes the one it is fixed to; of some layers only some candidates may be used.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ KINDS: Mapping[str, str] = {"size": "bytes", "bops": "bit operations", "latency"
 """Kinds of cost and the unit each is stored in. BOPs are multiply-accumulates times both operands' bits (HAWQ-V3, section
 4)."""
 MOST_BITS = 32
+LARGEST = 1e200
+"""Of figures: their sums and products stay far from the end of float64."""
 
 
 class TableError(TapdotError):
@@ -54,6 +56,8 @@ class TableLayer:
     candidates: tuple[Candidate, ...]
     fixed: str | None = None
     """Label of the only candidate to be used."""
+    only: tuple[str, ...] = ()
+    """Labels of the candidates that may be used; () for all."""
 
     def candidate(self, label: str) -> Candidate:
         """The candidate of this label; raises TableError where there is none."""
@@ -65,8 +69,15 @@ class TableLayer:
 
     @property
     def allowed(self) -> tuple[Candidate, ...]:
-        """All of them, or the one it is fixed to."""
-        return self.candidates if self.fixed is None else (self.candidate(self.fixed),)
+        """All of them, or those that may be used, or the one it is fixed to."""
+        if self.fixed is not None:
+            return (self.candidate(self.fixed),)
+        return tuple(one for one in self.candidates if one.label in self.only) if self.only else self.candidates
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether some of its candidates may not be used."""
+        return len(self.allowed) < len(self.candidates)
 
     def cheapest(self, kind: str) -> Candidate:
         """What the low end of a share is counted from: the fewest bits, or the least cost where there are no bits."""
@@ -112,6 +123,11 @@ class BitTable:
                     f"Layers {first!r} and {second!r} are tied and fixed to different candidates, {one} and {other}; fix "
                     "both to the same one, or untie them."
                 )
+            if not self.allowed(group):
+                raise TableError(
+                    f"Layers {_some([self.layers[index].name for index in group])} are tied, and no candidate may be used by "
+                    "all of them; allow one, or untie them."
+                )
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -141,10 +157,17 @@ class BitTable:
             groups.setdefault(find(place), []).append(place)
         return tuple(tuple(group) for group in groups.values())
 
+    def allowed(self, group: Iterable[int]) -> tuple[str, ...]:
+        """Labels that all layers of a group may take, in the order of the first one's candidates."""
+        first, *others = (self.layers[index] for index in group)
+        shared = [{candidate.label for candidate in layer.allowed} for layer in others]
+        return tuple(one.label for one in first.allowed if all(one.label in labels for labels in shared))
+
     def limits(self, kind: str) -> tuple[float, float]:
         """``(low, high)``: the cost with every listed layer at its fewest bits, and at its most.
 
-        Fixed layers are no exception, so that a share means the same whatever is fixed.
+        Layers that are fixed or may not use all candidates are no exception, so that a share means the same whatever is
+        fixed.
         """
         low = math.fsum(layer.cheapest(kind).costs[kind] for layer in self.layers)
         return low, math.fsum(layer.dearest(kind).costs[kind] for layer in self.layers)
@@ -155,7 +178,10 @@ class BitTable:
         for name, label in choices.items():
             if name not in names:
                 raise TableError(f"The table has no layer {name!r} to fix; it has {_some(names)}.")
-            self.layers[names.index(name)].candidate(label)
+            layer = self.layers[names.index(name)]
+            layer.candidate(label)
+            if layer.only and label not in layer.only:
+                raise TableError(f"Layer {name!r} may only be one of {', '.join(layer.only)}; it cannot be fixed to {label!r}.")
         layers = tuple(replace(layer, fixed=choices.get(layer.name, layer.fixed)) for layer in self.layers)
         return replace(self, layers=layers)
 
@@ -166,13 +192,13 @@ class BitTable:
 
 
 def number(value: Any, what: str) -> float:
-    """A number of a file, finite and from 0 on, or TableError."""
+    """A number of a file, from 0 to LARGEST, or TableError."""
     try:
         found = math.nan if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
     except OverflowError:
         found = math.inf
-    if not math.isfinite(found) or found < 0:
-        raise TableError(f"Expected a number from 0 on as {what}, found {short(value)}.")
+    if not 0 <= found <= LARGEST:
+        raise TableError(f"Expected a number from 0 on as {what}, found {short(value)}{_beyond(found)}.")
     return found
 
 
@@ -182,9 +208,15 @@ def short(value: Any) -> str:
     return "nothing" if value is None else text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _beyond(value: float) -> str:
+    return f", which is beyond {LARGEST:g}" if value > LARGEST else ""
+
+
 def _check_layer(layer: TableLayer, kinds: tuple[str, ...]) -> None:
     if not layer.name:
         raise TableError("The table has a layer without a name.")
+    if not layer.name.isprintable():
+        raise TableError(f"Expected names of layers of printable characters, found {layer.name!r}.")
     if not layer.candidates:
         raise TableError(f"Layer {layer.name!r} has no candidates; give it one at least.")
     labels: set[str] = set()
@@ -205,13 +237,18 @@ def _check_layer(layer: TableLayer, kinds: tuple[str, ...]) -> None:
                     f"Candidate {candidate.label} of layer {layer.name!r} has no {what}, which others have; a table says "
                     "every cost of every candidate."
                 )
-            if not math.isfinite(value) or value < 0:
+            if not 0 <= value <= LARGEST:
                 raise TableError(
                     f"Expected a number from 0 on as the {what} of candidate {candidate.label} of layer {layer.name!r}, found "
-                    f"{value}."
+                    f"{value}{_beyond(value)}."
                 )
-    if layer.fixed is not None:
-        layer.candidate(layer.fixed)
+    for label in (*layer.only, *(() if layer.fixed is None else (layer.fixed,))):
+        layer.candidate(label)
+    if layer.only and layer.fixed is not None and layer.fixed not in layer.only:
+        raise TableError(
+            f"Layer {layer.name!r} is fixed to {layer.fixed!r}, and may only be one of {', '.join(layer.only)}; fix it to one "
+            "of these."
+        )
 
 
 def _check_tie(tie: tuple[str, ...], layers: Mapping[str, TableLayer]) -> None:

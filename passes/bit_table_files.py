@@ -4,7 +4,7 @@ Two formats are read: tapdot's own, which says everything of every candidate (do
 constants, which says it by columns (:mod:`tapdot.passes.bit_table_hawq`). One is written, tapdot's own::
 
     {"format": "tapdot bit table", "version": 1, "model": "net", "source": "...",
-     "layers": [{"name": "conv1", "fixed": "8",
+     "layers": [{"name": "conv1", "fixed": "8",             or "only": ["8", "4"], where just some of them may be used
                  "candidates": [{"bits": 4, "sensitivity": 0.46, "size": 18432, "bops": 1.8e9, "latency": 0.00021},
                                 {"bits": 8, "sensitivity": 0.0, "size": 36864, "bops": 7.4e9, "latency": 0.00036}]}],
      "ties": [["conv4", "conv6"]]}
@@ -73,14 +73,16 @@ def table_json(table: BitTable) -> dict[str, Any]:
     for layer in table.layers:
         candidates = [
             {
-                **({"label": one.label} if one.bits is None else {"bits": one.bits}),
+                **({"bits": one.bits} if one.label == str(one.bits) else {"label": one.label}),
                 "sensitivity": one.sensitivity,
                 **{kind: one.costs[kind] for kind in table.kinds},
             }
             for one in layer.candidates
         ]
         layers.append(
-            {"name": layer.name, "candidates": candidates} | ({} if layer.fixed is None else {"fixed": layer.fixed}),
+            {"name": layer.name, "candidates": candidates}
+            | ({} if layer.fixed is None else {"fixed": layer.fixed})
+            | ({"only": list(layer.only)} if layer.only else {}),
         )
     document: dict[str, Any] = {"format": FORMAT, "version": VERSION, "model": table.model}
     if table.source:
@@ -118,9 +120,12 @@ def _layer(row: Any, place: int) -> TableLayer:
     fixed = row.get("fixed")
     if fixed is not None and (isinstance(fixed, bool) or not isinstance(fixed, int | str)):
         raise TableError(f"Expected bits or a label as what layer {name!r} is fixed to, found {short(fixed)}.")
-    if unknown := sorted(set(row) - {"name", "candidates", "fixed"}):
-        raise TableError(f"Expected name, candidates and fixed at layer {name!r}, found {unknown[0]!r}.")
-    return TableLayer(name, candidates, None if fixed is None else str(fixed))
+    only = _rows(row, "only")
+    if not all(isinstance(label, str) for label in only) or ("only" in row and not only):
+        raise TableError(f"Expected labels as what layer {name!r} may only be, found {short(only)}.")
+    if unknown := sorted(set(row) - {"name", "candidates", "fixed", "only"}):
+        raise TableError(f"Expected name, candidates, fixed and only at layer {name!r}, found {unknown[0]!r}.")
+    return TableLayer(name, candidates, None if fixed is None else str(fixed), tuple(only))
 
 
 def _candidate(row: Any, layer: str) -> Candidate:

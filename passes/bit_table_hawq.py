@@ -17,10 +17,10 @@ follows from the columns. Costs are columns that may be missing, but one kind mu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tapdot.passes.bit_table import MOST_BITS, BitTable, Candidate, TableError, TableLayer, number
+from tapdot.passes.bit_table import MOST_BITS, BitTable, Candidate, TableError, TableLayer, number, short
 
 TRACE, DELTA, LATENCY = "hutchinson_trace", "delta_weights_{}bit_sq", "latency_int{}_ms"
 FORMULATION = {
@@ -82,7 +82,11 @@ def hawq_table(document: Mapping[str, Any]) -> BitTable:
         for row, name in enumerate(names)
     )
     return BitTable(
-        layers, _ties(document, names), str(document.get("model", "model")), str(document.get("source", "")), _notes(document)
+        layers,
+        _ties(document, names),
+        str(document.get("model", "model")),
+        str(document.get("source", "")),
+        _notes(document, widths),
     )
 
 
@@ -115,11 +119,17 @@ def _ties(document: Mapping[str, Any], names: list[str]) -> tuple[tuple[str, ...
     return tuple(tuple(map(name, row)) for row in rows)
 
 
-def _notes(document: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(document: Mapping[str, Any], widths: Sequence[int]) -> tuple[str, ...]:
+    read = {"layers", "tied", TRACE, "params_mib", "bops", *(form.format(bits) for form in (DELTA, LATENCY) for bits in widths)}
+    unread = tuple(
+        f"The file's column {short(key)} is not read; a table has {', '.join(sorted(read))}."
+        for key, value in document.items()
+        if isinstance(value, list) and key not in read
+    )
     said = document.get("formulation")
     if not isinstance(said, Mapping):
-        return ()
-    return tuple(
+        return unread
+    return unread + tuple(
         f"The file formulates {key} in other words than HAWQ-V3's ({said[key]!r}); it is read as {MEANINGS[key]}."
         for key, text in FORMULATION.items()
         if key in said and said[key] != text

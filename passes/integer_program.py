@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 SCALE = 1e4
 _ONE_AT_A_TIME = threading.Lock()  # two threads that move stdout at once would not bring it back
+ROOMY = 2.0
+"""A limit that no choice comes near: spans are 1."""
 CHATTER = b"HighsMipSolverData::"
 """Begins lines that HiGHS prints whatever it is told."""
 
@@ -59,7 +61,10 @@ def solve(
 
 def least_excess(starts: NDArray[np.int64], rows: Sequence[Row], time_limit: float | None = None) -> NDArray[np.int64]:
     """``[groups]``: the choice that exceeds the limits by the least; what counts is the row that is exceeded most."""
-    found = _solve(np.zeros(int(starts[-1])), starts, rows, time_limit, slack=True)
+    # Sums are 0 at least, so every choice exceeds the limits by this much; without it, no number is too great for HiGHS.
+    sure = max([0.0, *(-row.limit for row in rows)])
+    shifted = [Row(row.coefficients, row.limit + sure) for row in rows]
+    found = _solve(np.zeros(int(starts[-1])), starts, shifted, time_limit, slack=True)
     if found is None:  # any choice does, with enough slack
         raise AssertionError("a program without limits has no solution")
     return found.chosen
@@ -77,7 +82,9 @@ def _solve(
     constraints = [LinearConstraint(one_each, 1, 1)]
     for row in rows:
         coefficients = np.append(row.coefficients, -np.ones(int(slack))) * SCALE
-        constraints.append(LinearConstraint(sparse.csr_array(coefficients.reshape(1, -1)), -np.inf, row.limit * SCALE))
+        constraints.append(
+            LinearConstraint(sparse.csr_array(coefficients.reshape(1, -1)), -np.inf, min(row.limit, ROOMY) * SCALE)
+        )
     bounds = np.ones(count + slack)
     integrality = np.ones(count + slack)
     if slack:

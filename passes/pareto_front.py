@@ -33,12 +33,20 @@ class Front:
     """By rising cost and falling sensitivity."""
     budgets: tuple[Budget, ...] = ()
     """Of other kinds, which all of them meet."""
+    missed: int = 0
+    """Budgets at which the time ran out before any choice was found."""
+
+    @property
+    def unproved(self) -> int:
+        """Points that may not be the best of their cost: the time ran out."""
+        return sum(1 for point in self.points if point.gap)
 
     def json(self) -> dict[str, Any]:
         """Plain data."""
         return {
             "kind": self.kind,
             "budgets": [str(budget) for budget in self.budgets],
+            "missed": self.missed,
             "points": [
                 {
                     "bits": point.text,
@@ -64,8 +72,9 @@ def pareto_front(
 ) -> Front:
     """The front in one kind of cost at ``points`` even budgets, fewer where choices repeat or none meets a budget.
 
-    ``budgets`` are of other kinds and hold at every point (``ilp`` only); ``time_limit`` (seconds) is for each point. Raises
-    BudgetError where the table has no such cost, and where no choice meets ``budgets``.
+    ``budgets`` are of other kinds and hold at every point (``ilp`` only); ``time_limit`` (seconds) is for each point; where it
+    ends before a choice is found, the next budget is looked at. Raises BudgetError where the table has no such cost, where no
+    choice meets ``budgets``, and where the time was not enough for any point.
     """
     if method not in METHODS:
         raise BudgetError(f"Expected one of the methods {', '.join(METHODS)}, found {method!r}.")
@@ -83,6 +92,7 @@ def pareto_front(
     greatest = least + math.fsum(np.maximum.reduceat(choices.above_least(costs), choices.starts[:-1]))
     ready = frontier(table, kind) if method == "dp" else None
     found: list[Assignment] = []
+    missed: list[BudgetError] = []
     for done, limit in enumerate(np.linspace(greatest, least, points)):
         progress(done, points)
         if found and found[-1].costs[kind] <= limit:
@@ -93,12 +103,17 @@ def pareto_front(
                 found.append(ready.assignment(budget))
             else:
                 found.append(assign_choices(choices, (budget, *others), time_limit=time_limit, prefer=(kind,)))
-        except BudgetError:
-            if not found:
+        except BudgetError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                missed.append(error)
+                continue
+            if not found and not missed:
                 raise
             break  # nor does a tighter one
     progress(points, points)
-    return Front(kind, _not_dominated(found, kind, choices), others)
+    if not found:
+        raise missed[0]
+    return Front(kind, _not_dominated(found, kind, choices), others, len(missed))
 
 
 def _not_dominated(found: Sequence[Assignment], kind: str, choices: Choices) -> tuple[Assignment, ...]:

@@ -16,7 +16,7 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import GraphModule
 from tapdot.passes.admm import Pruner
-from tapdot.passes.prune_checkpoint import Journal, draw, model_digest
+from tapdot.passes.prune_checkpoint import Journal, data_digest, draw, model_digest
 from tapdot.passes.prune_training import EpochRecord, Step, Trainer, Training
 from tapdot.passes.sparsity_plan import Plan, Pruning, graph_plan, kept_macs, prune_by_projection
 from tapdot.passes.training_data import TrainingData, evaluate, training_data
@@ -86,14 +86,16 @@ def prune(
         notes = (*_idle(plan, pruning), "Nothing was trained: there was no data.")
         return Pruned(prune_by_projection(graph, pruning), plan, (), *kept_macs(graph, plan), notes=notes)
     samples = training_data(graph, data)
-    held = None if validation is None else training_data(graph, validation)
+    held = None if validation is None else training_data(graph, validation, validation=True)
     batches: Trainable[GraphModule] = trainable(graph, min(training.batch, len(samples.labels)))
     module, size = batches.module, batches.size
     pruner = Pruner(module, **_options(pruning), rho=training.rho, rho_growth=training.rho_growth, rho_most=training.rho_most)
     measured = held or TrainingData(samples.inputs, samples.labels)
     before = evaluate(module, measured, size)
     trainer = Trainer(module, pruner, samples, training, size=size, validation=held, progress=progress)
-    journal = None if folder is None else Journal(folder, model_digest(graph), _settings(pruning, training))
+    journal = None
+    if folder is not None:
+        journal = Journal(folder, model_digest(graph), _settings(pruning, training), data_digest(samples))
     records = begin(trainer, journal, resume)
     records, more = run(trainer, journal, records, lambda: _with_weights(graph, module))
     pruner.apply_masks()

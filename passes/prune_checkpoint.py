@@ -26,9 +26,12 @@ from tapdot.compiler.files import make_folder, replacing, write_text
 from tapdot.compiler.graph import Graph
 from tapdot.passes.admm import Distance
 from tapdot.passes.prune_training import ADMM, EpochRecord
+from tapdot.passes.training_data import TrainingData
 
 VERSION = 1
 LOG, CHECKPOINT = "log.jsonl", "checkpoint.npz"
+DAMAGES = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile)
+"""What reading and taking up a file that is no checkpoint, or half of one, raises."""
 CHANGEABLE = ("learning_rate", "retrain_learning_rate", "restarts")
 """Settings that may be others when a run goes on."""
 
@@ -36,6 +39,15 @@ CHANGEABLE = ("learning_rate", "retrain_learning_rate", "restarts")
 def model_digest(graph: Graph) -> str:
     """What a model is known by: its operators, shapes and weights, in 16 hexadecimal digits."""
     return hashlib.sha256(str(graph).encode()).hexdigest()[:16]
+
+
+def data_digest(data: TrainingData) -> str:
+    """What training data are known by: the samples of the first epoch and all labels, in 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for array in (data.inputs(0), data.labels):
+        digest.update(f"{array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Journal:
-    """The folder of one run, of one model with some settings."""
+    """The folder of one run, of one model with some settings and data."""
 
     folder: Path
     digest: str
     settings: Mapping[str, Any]
     """Plain data."""
+    data: str = ""
+    """What :func:`data_digest` says of the training data."""
 
     def begin(self) -> None:
         """Makes the folder; raises TapdotError where it holds an unfinished run."""
@@ -68,7 +82,7 @@ class Journal:
     def write(self, state: Mapping[str, np.ndarray], records: Sequence[EpochRecord]) -> None:
         """Replaces the checkpoint and the log; TapdotError where the disk refuses, and then both are as they were."""
         log = "".join(json.dumps(record.json(), allow_nan=False) + "\n" for record in records)
-        facts = {"version": VERSION, "model": self.digest, "settings": self.settings}
+        facts = {"version": VERSION, "model": self.digest, "data": self.data, "settings": self.settings}
         arrays: dict[str, Any] = {
             "facts": np.array(json.dumps(facts)),
             "log": np.array(log),
@@ -79,7 +93,7 @@ class Journal:
         write_text(self.folder / LOG, log)
 
     def read(self) -> Checkpoint:
-        """The last checkpoint; raises TapdotError where there is none, or one of another model, version or settings."""
+        """The last checkpoint; raises TapdotError where there is none, or one of another model, version, data or settings."""
         path = self.folder / CHECKPOINT
         if not path.exists():
             raise TapdotError(f"There is no run to go on with in {self.folder}: it holds no {CHECKPOINT}.")
@@ -88,10 +102,14 @@ class Journal:
                 arrays = {name: stored[name] for name in stored.files}
             facts, log = json.loads(str(arrays["facts"])), str(arrays["log"])
             records = tuple(_record(json.loads(line)) for line in log.splitlines())
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise TapdotError(f"{path} is damaged or no checkpoint; delete it and start again.") from error
-        self._check(path, facts)
+            self._check(path, facts)
+        except DAMAGES as error:
+            raise self.damaged() from error
         return Checkpoint({name[6:]: array for name, array in arrays.items() if name.startswith("state ")}, records)
+
+    def damaged(self) -> TapdotError:
+        """What to raise for a checkpoint that cannot be read, or lacks something that is gone on from."""
+        return TapdotError(f"{self.folder / CHECKPOINT} is damaged or no checkpoint; delete it and start again.")
 
     def _check(self, path: Path, facts: Mapping[str, Any]) -> None:
         if facts["version"] != VERSION:
@@ -100,6 +118,11 @@ class Journal:
             raise TapdotError(
                 f"{path} is of another model (digest {facts['model']}, this one has {self.digest}); give the model that the run "
                 "was started with, or start a new run."
+            )
+        if facts.get("data", self.data) != self.data:  # checkpoints of before this was stored say nothing of it
+            raise TapdotError(
+                f"The run in {self.folder} was started with other training data (digest {facts['data']}, these have "
+                f"{self.data}); give the same samples and labels in the same order, or start a new run."
             )
         stored = facts["settings"]
         different = [name for name in self.settings if name not in CHANGEABLE and stored.get(name) != self.settings[name]]

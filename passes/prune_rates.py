@@ -83,7 +83,7 @@ def _check(rate: float, layers: Sequence[SparseLayer], what: str) -> None:
     least = 1.0 if layers[0].by_quads else PATTERN_RATE
     if rate == 1 or np.isclose(rate, least):
         return
-    most = least * sum(layer.unit_count for layer in layers) / len(layers)
+    most = least * sum(layer.unit_count * layer.share for layer in layers) / sum(layer.share for layer in layers)
     if not rate > least:
         why = "" if layers[0].by_quads else ": patterns alone keep 4 of 9 weights; 1 leaves the layers dense"
         raise TapdotError(f"Expected a rate {what} of at least {least:g}, found {rate:g}{why}.")

@@ -23,6 +23,7 @@ from tapdot.passes.admm import RHO, RHO_GROWTH, RHO_MOST, Distance, Pruner
 from tapdot.passes.training_data import Augmentation, TrainingData, accuracy, evaluate
 
 ADMM, RETRAIN = "admm", "retrain"
+MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class Training:
             if getattr(self, name) < 0:
                 raise TapdotError(f"Expected {name} to be at least 0, found {getattr(self, name)}.")
         for name in ("batch", "learning_rate", "retrain_learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise TapdotError(f"Expected {name} above 0, found {getattr(self, name)}.")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise TapdotError(f"Expected a seed from 0 to {MOST_SEED}, found {self.seed}.")
         if not 0 <= self.distillation <= 1:
             raise TapdotError(f"Expected distillation between 0 and 1, found {self.distillation:g}.")
 
@@ -160,13 +163,12 @@ class Trainer:
     def _learning_rate(self, share: float) -> float:
         """After a share of the phase's steps."""
         if self.phase == ADMM:
-            return self.scale * self.training.learning_rate * min(1.0, 0.1 + 20 * share)
-        highest = self.scale * self.training.retrain_learning_rate
+            return self._highest * min(1.0, 0.1 + 20 * share)
         rise = 0.1
-        return highest * (share / rise if share < rise else (1 + math.cos(math.pi * (share - rise) / (1 - rise))) / 2)
+        return self._highest * (share / rise if share < rise else (1 + math.cos(math.pi * (share - rise) / (1 - rise))) / 2)
 
     def epoch(self) -> EpochRecord:
-        """Trains for the next epoch; raises NotFiniteLossError where the loss is not finite."""
+        """Trains for the next epoch; raises NotFiniteLossError where the loss is not finite, or could not be so in the next."""
         begin = time.monotonic()
         training, epochs = self.training, self.training.epochs if self.phase == ADMM else self.training.retrain_epochs
         place = self.done + (training.epochs if self.phase == RETRAIN else 0)
@@ -202,12 +204,18 @@ class Trainer:
             total += value
             right += accuracy(scores.detach(), labels[chosen])
             self.progress(Step(self.phase, self.done, epochs, step, len(batches), value))
-        if any(not bool(torch.isfinite(parameter).all()) for parameter in self.module.parameters()):
-            raise NotFiniteLossError(
-                f"The weights are no longer finite after epoch {self.done + 1} of {epochs} ({_title(self.phase)})"
-            )
+        where = f"after epoch {self.done + 1} of {epochs} ({_title(self.phase)}), at a learning rate of up to {self._highest:.3g}"
+        if any(not bool(torch.isfinite(array).all()) for array in (*self.module.parameters(), *self.module.buffers())):
+            raise NotFiniteLossError(f"The weights are no longer finite {where}")
         rho = None if self.pruner is None or self.pruner.masked else self.pruner.rho
-        distances = {} if self.pruner is None else self.pruner.end_of_epoch()
+        with np.errstate(over="ignore", invalid="ignore"):
+            distances = {} if self.pruner is None else self.pruner.end_of_epoch()
+        if not all(math.isfinite(one.connectivity) and math.isfinite(one.pattern or 0) for one in distances.values()):
+            raise NotFiniteLossError(f"The weights are too large to be measured {where}")
+        # A step's loss is that before its update, so nothing above has seen what the last update did.
+        value, steep = self._next_loss(inputs[batches[0]], labels[batches[0]])
+        if not math.isfinite(value) or steep:
+            raise NotFiniteLossError(f"The loss became {value} {where}" if not steep else f"The gradient is not finite {where}")
         self.done += 1
         validation = None if self.validation is None else evaluate(self.module, self.validation, self.size)
         record = EpochRecord(
@@ -227,6 +235,28 @@ class Trainer:
                 self.pruner.apply_masks()
             self._optimizer = self._new_optimizer()
         return record
+
+    @property
+    def _highest(self) -> float:
+        return self.scale * (self.training.learning_rate if self.phase == ADMM else self.training.retrain_learning_rate)
+
+    def _next_loss(self, batch: Tensor, labels: Tensor) -> tuple[float, bool]:
+        """The loss of the module as it is now, in training mode, and whether it is finite and has a gradient that is not.
+
+        Nothing changes by it, gradients and the statistics of batch norms neither.
+        """
+        statistics = [buffer.clone() for buffer in self.module.buffers()]
+        loss = self._loss(self.module(batch).reshape(self.size, -1), labels, batch)
+        if self.pruner is not None:
+            loss = loss + self.pruner.penalty()
+        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        with torch.no_grad():
+            for buffer, before in zip(self.module.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+        finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients if gradient is not None)
+        value = loss.item()
+        return value, math.isfinite(value) and not finite
 
     def _loss(self, scores: Tensor, labels: Tensor, batch: Tensor) -> Tensor:
         logarithms = self._log_probabilities(scores)

@@ -17,6 +17,8 @@ MIXED_RECIPES = ("mixed",)
 """Those whose layers get bits one by one."""
 SENSITIVITY_METHODS = ("kl", "prediction", "masked", "hessian")
 """Ways to measure what bits lose: the keys of ``sensitivity.METHODS``."""
+CODE_METHODS = ("kl", "prediction")
+"""Of these, those that measure activations too."""
 CALIBRATING_PASSES = ("calibrate", "distill_samples")
 """Passes that are there only where samples are."""
 
@@ -69,6 +71,15 @@ def check_bits(recipe: str, given: bool, settings: Sequence[str] = ()) -> None:
         raise TapdotError(
             f"The recipe {recipe!r} needs to know how many bits each layer gets: name a JSON file of bit widths "
             "(--bits FILE), say what all may cost (--budget size=50%), or use the recipe int8."
+        )
+
+
+def check_sensitivity(activations: str, method: str) -> None:
+    """Raises ContradictionError where activations have bits of their own, and the method measures weights only."""
+    if activations == "own" and method in SENSITIVITY_METHODS and method not in CODE_METHODS:
+        raise ContradictionError(
+            f"What activations lose is measured by {' or '.join(CODE_METHODS)}, and adds up with what weights lose by the same; "
+            f"found the sensitivity {method!r} with the activations {activations!r}."
         )
 
 

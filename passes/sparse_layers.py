@@ -87,6 +87,10 @@ class SparseLayer:
         return kept.T if self.transposed else kept
 
 
+LAST_LAYER = "the last fully connected layer, which gives the answer"
+"""The reason why it is skipped."""
+
+
 @dataclass(frozen=True)
 class SkippedLayer:
     """A layer that keeps all its weights."""
@@ -231,7 +235,7 @@ def _chosen(found: Sequence[SparseLayer | SkippedLayer], choice: Choice) -> Foun
         elif layer.name in choice.skip:
             skipped.append(SkippedLayer(layer.name, "left as it is by choice"))
         elif layer.name == last:
-            skipped.append(SkippedLayer(layer.name, "the last fully connected layer, which gives the answer"))
+            skipped.append(SkippedLayer(layer.name, LAST_LAYER))
         else:
             kept.append(replace(layer, share=_share(layer.filters, shares.get(layer.name, choice.share))))
     return tuple(kept), tuple(skipped)

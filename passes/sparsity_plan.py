@@ -15,7 +15,7 @@ from tapdot.compiler.graph import Graph
 from tapdot.kernels.fkw import Structure
 from tapdot.kernels.patterns import DEFAULT_PATTERN_COUNT, KEPT, MOST_PATTERNS, picture
 from tapdot.passes.prune_rates import FLOOR, SIZE_EXPONENT, Allocation, Rates, kept_units
-from tapdot.passes.sparse_layers import Choice, Found, SkippedLayer, SparseLayer, graph_layers
+from tapdot.passes.sparse_layers import LAST_LAYER, Choice, Found, SkippedLayer, SparseLayer, graph_layers
 from tapdot.passes.sparse_projection import choose_patterns, kept_energies, nearest_patterns, structure_of
 
 Weights = Mapping[str, NDArray[Any]]
@@ -124,7 +124,8 @@ def make_plan(found: Found, weights: Weights, pruning: Pruning, name: str = "The
     """The plan for trained weights.
 
     ``found`` is what ``passes.sparse_layers`` says. Raises TapdotError for rates that cannot be met, a number of patterns that
-    sparse kernels do not take, weights that are not finite, and where there is nothing to prune.
+    sparse kernels do not take, rates and shares of single layers that are not pruned, weights that are not finite, and where
+    there is nothing to prune.
     """
     rates = pruning.rates
     if not 1 <= pruning.patterns <= MOST_PATTERNS:
@@ -133,6 +134,7 @@ def make_plan(found: Found, weights: Weights, pruning: Pruning, name: str = "The
             f"kernels take at most {MOST_PATTERNS} a layer."
         )
     candidates, skipped = found
+    _check_named(pruning, skipped)
     layers = tuple(layer for layer in candidates if rates.prunes(layer))
     skipped += tuple(SkippedLayer(layer.name, f"{layer.kind}, its rate is 1") for layer in candidates if layer not in layers)
     if not layers:
@@ -148,9 +150,19 @@ def make_plan(found: Found, weights: Weights, pruning: Pruning, name: str = "The
         return kept_energies(layer, array, nearest_patterns(layer, array, patterns))
 
     known = {layer.name: rate for layer in candidates if (rate := rates.layers.get(layer.name)) is not None and rate != 1}
-    unknown = {layer: rate for layer, rate in rates.layers.items() if layer not in {layer.name for layer in candidates}}
+    there = {layer.name for layer in candidates} | {layer.name for layer in skipped}
+    unknown = {layer: rate for layer, rate in rates.layers.items() if layer not in there}
     counts = kept_units(layers, energies, replace(rates, layers={**known, **unknown}))
     return Plan(layers, skipped, patterns, counts)
+
+
+def _check_named(pruning: Pruning, skipped: tuple[SkippedLayer, ...]) -> None:
+    """Raises TapdotError where a layer that is not pruned is given a rate (but 1, which it has) or a share of its own."""
+    reasons = {layer.name: layer.reason for layer in skipped}
+    for name in (*(name for name, rate in pruning.layer_rates.items() if rate != 1), *pruning.layer_shares):
+        if name in reasons:
+            hint = "; --last-layer (in Python last_layer=True) prunes it, too" if reasons[name] == LAST_LAYER else ""
+            raise TapdotError(f"Layer {name!r} is not pruned: {reasons[name]}{hint}.")
 
 
 def _nothing(name: str, candidates: tuple[SparseLayer, ...], skipped: tuple[SkippedLayer, ...], rates: Rates) -> str:

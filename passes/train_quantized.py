@@ -34,7 +34,7 @@ from tapdot.compiler.pipeline import Notes, Pass
 from tapdot.passes.calibrate import SCALES
 from tapdot.passes.fake_quantize import FakeQuantizedModule, simulated_layers
 from tapdot.passes.numeric_gap import in_plain_floats
-from tapdot.passes.prune_checkpoint import Journal, draw, model_digest
+from tapdot.passes.prune_checkpoint import Journal, data_digest, draw, model_digest
 from tapdot.passes.prune_training import EpochRecord, Step, Trainer, Training
 from tapdot.passes.requantize import Requantize
 from tapdot.passes.training_data import evaluate, training_data
@@ -118,7 +118,7 @@ class TrainQuantized(Pass):
         journal = None
         if self.log is not None:
             settings = {**asdict(training), "requantize": repr(self.requantize)}
-            journal = Journal(Path(self.log), model_digest(graph), settings)
+            journal = Journal(Path(self.log), model_digest(graph), settings, data_digest(samples))
 
         def check(record: EpochRecord) -> None:
             if record.accuracy >= SUSPECT * before or (now := evaluate(module, samples, plan.size)) >= FORGOTTEN * before:

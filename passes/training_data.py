@@ -26,11 +26,11 @@ class TrainingData:
     labels: NDArray[np.int64]
 
 
-def training_data(graph: Graph, data: object) -> TrainingData:
+def training_data(graph: Graph, data: object, *, validation: bool = False) -> TrainingData:
     """All samples of the data, read into memory (larger sets need a training loop of their own; see ``passes.admm``).
 
-    ``data`` is what ``compiler.data`` opens, or a :class:`TrainingData`. Raises InputError for data that does not fit the model,
-    has no labels, or labels that are no class of the model.
+    ``data`` is what ``compiler.data`` opens, or a :class:`TrainingData`; ``validation`` says that nothing is trained on it.
+    Raises InputError for data that does not fit the model, has no labels, or labels that are no class of the model.
     """
     classes = class_count(graph)
     if isinstance(data, TrainingData):
@@ -40,6 +40,11 @@ def training_data(graph: Graph, data: object) -> TrainingData:
     name, kind = model_input(graph)
     inputs, labels = [], []
     for batch in opened.for_input(name).batches(kind):
+        if batch.labels is None and validation:
+            raise InputError(
+                f"Accuracy on validation samples needs the class of every one, and {opened.name} has none; give y beside x, or a "
+                "folder of class folders of images, or leave validation (--validation) away."
+            )
         if batch.labels is None:
             raise InputError(
                 f"Pruning retrains the network, which needs the class of every sample, and {opened.name} has none; give y beside "

@@ -13,7 +13,7 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph
 from tapdot.compiler.interpreter import GraphModule, interpret
 from tapdot.passes.distill import with_batch
-from tapdot.passes.prune_checkpoint import Journal
+from tapdot.passes.prune_checkpoint import DAMAGES, Journal
 from tapdot.passes.prune_training import EpochRecord, NotFiniteLossError, Trainer
 
 Module = TypeVar("Module", bound=GraphModule)
@@ -75,7 +75,10 @@ def begin(trainer: Trainer, journal: Journal | None, resume: bool) -> list[Epoch
         journal.begin()
         return []
     checkpoint = journal.read()
-    trainer.load_state(checkpoint.state)
+    try:
+        trainer.load_state(checkpoint.state)
+    except DAMAGES as error:
+        raise journal.damaged() from error
     return list(checkpoint.records)
 
 

@@ -17,10 +17,22 @@ from tapdot.kernels.target import Target
 from tapdot.passes.assign_layouts import AssignLayouts
 from tapdot.passes.bit_candidates import INSTRUCTIONS, LATENCY, LayerFigures
 from tapdot.runtime.devices.base import Device
+from tapdot.runtime.devices.targets import check_fits
 from tapdot.runtime.layer_costs import RUNS, LayerTimes, recall, remember
 
 COUNT_SECONDS = 600.0
 """For counting one kernel."""
+
+
+def measured_kind(device: Device, target: Target) -> str:
+    """What :func:`measure_layers` finds out of layers there: latencies, or instructions. A session is opened, nothing measured.
+
+    Raises DeviceError where the device cannot be reached, and for a target that does not run on it.
+    """
+    with device.open() as session:
+        information = session.information()
+    check_fits(target, information, device.line)
+    return INSTRUCTIONS if information.emulated else LATENCY
 
 
 def measure_layers(
@@ -34,16 +46,15 @@ def measure_layers(
 ) -> LayerFigures:
     """The figures of the layers of those names in integer graphs, whose weights all have the width that is their key.
 
-    Raises DeviceError where the device fails, TapdotError for a target that does not run on it.
+    Raises DeviceError where the device fails, and for a target that does not run on it.
     """
-    with device.open() as session:
-        information = session.information()
+    kind = measured_kind(device, target)
     times = LayerTimes(device, runs)
     found: dict[int, dict[str, float]] = {}
     for bits, graph in graphs.items():
         progress(f"measuring layers with weights of {bits} bits on {device.line}")
         try:
-            if information.emulated:
+            if kind == INSTRUCTIONS:
                 found[bits] = _counted(times, graph, target, progress)
             else:
                 found[bits], _ = times.times(graph, target)
@@ -55,7 +66,7 @@ def measure_layers(
     first = found[next(iter(graphs))]
     by_layer = {name: {bits: figures[name] for bits, figures in found.items()} for name in names}
     rest = math.fsum(figure for name, figure in first.items() if name not in by_layer)
-    return LayerFigures(INSTRUCTIONS if information.emulated else LATENCY, by_layer, rest, device.line)
+    return LayerFigures(kind, by_layer, rest, device.line)
 
 
 def _counted(times: LayerTimes, graph: Graph, target: Target, progress: Callable[[str], object]) -> dict[str, float]:

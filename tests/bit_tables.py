@@ -91,7 +91,7 @@ def every_choice(table: BitTable) -> Iterator[Assignment]:
     for group in table.groups:
         layers = [table.layers[index] for index in group]
         labels = [candidate.label for candidate in layers[0].candidates]
-        options.append([label for label in labels if all(layer.fixed in (None, label) for layer in layers)])
+        options.append([label for label in labels if all(label in {one.label for one in layer.allowed} for layer in layers)])
     for picked in itertools.product(*options):
         labels_by_layer = [""] * len(table.layers)
         for label, group in zip(picked, table.groups, strict=True):

@@ -145,6 +145,21 @@ def test_wrong_calibration_is_a_sentence(arguments: dict[str, object], sentence:
         tapdot.compile(small_network(), **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"method": "hessian", "activations": "own"}, "measured by kl or prediction.*found the sensitivity 'hessian'"),
+        ({"method": "masked", "activations": "same"}, "found the sensitivity 'masked' with the activations 'same'"),
+        ({"device": None, "kinds": ["latency"]}, r"layers have \(size, bops\), found 'latency'"),
+        ({"kinds": ["instructions"]}, r"on the device host \(size, bops, latency\), found 'instructions'"),
+        ({"target": "cortex-a67"}, "Unknown target 'cortex-a67'"),
+    ],
+)
+def test_wrong_choices_of_bits_are_found_before_the_model_is_read(arguments: dict[str, object], sentence: str) -> None:
+    with pytest.raises(TapdotError, match=sentence):
+        tapdot.bit_choices("missing.onnx", data=IMAGES, **arguments)  # type: ignore[arg-type]
+
+
 def test_dump_and_check(tmp_path: Path) -> None:
     tapdot.compile(small_network(), target="host:generic", dump=tmp_path / "graphs", check=True)
     names = sorted(path.name for path in (tmp_path / "graphs").iterdir())

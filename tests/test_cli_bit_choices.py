@@ -51,6 +51,23 @@ def test_codes_may_be_chosen_too(place: Path, tapdot: Tapdot) -> None:
     arguments = ("pareto", place / "net.pt2", "--data", place / "data.npz", "--activations", "own", "--fix", "last=8")
     assert tapdot(*arguments, "--budget", "bops=30%").out.splitlines()[-1].count(",") == 3
     assert json.loads(tapdot(*arguments, "--json").out)["fronts"][0]["kind"] == "size"
+    first = tapdot(*arguments, "--budget", "bops=30%", "-o", place / "own.json")
+    assert tapdot("pareto", "--table", place / "own.json", "--budget", "bops=30%").out == first.out
+
+
+def test_a_hessian_of_weights_decides_for_codes_of_the_same_bits_and_says_so(place: Path, tapdot: Tapdot) -> None:
+    arguments = ("pareto", place / "net.pt2", "--data", place / "data.npz", "--activations", "same", "--sensitivity", "hessian")
+    outcome = tapdot(*arguments, "--budget", "size=80%")
+    assert outcome.status == 0 and "Sensitivity by hessian is of weights alone" in outcome.err
+
+
+def test_a_share_means_the_same_whatever_is_fixed(place: Path, tapdot: Tapdot) -> None:
+    model, free = ("pareto", place / "net.pt2", "--data", place / "data.npz"), place / "free.json"
+    rest = ("--fix", "last=4", "--budget", "size=40%")
+    assert tapdot(*model, "-o", free, "--budget", "size=100%").status == 0
+    first = tapdot(*model, *rest)
+    assert first.status == 0 and "fixed" in first.out
+    assert tapdot("pareto", "--table", free, *rest).out == first.out
 
 
 def test_weights_are_trained_with_their_codes(place: Path, tapdot: Tapdot) -> None:

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from tests.bit_tables import GOLDEN, random_table
-from tests.command_line import Tapdot, failed, names
+from tests.command_line import Outcome, Tapdot, failed, names
+from tests.test_cli_int8 import IMAGES, residual_with_softmax
 
+from tapdot.cli.bit_choices import SECONDS, choose_for_model
+from tapdot.passes.assign_bits import Assignment, assign
+from tapdot.passes.bit_budgets import Budget, parse_budgets
 from tapdot.passes.bit_table import BitTable, Candidate, TableLayer
 from tapdot.passes.bit_table_files import write_table
+from tapdot.passes.pareto_front import Front, pareto_front
+from tapdot.passes.sensitivity import FORMAT
 
 PUBLISHED = json.loads(GOLDEN.read_text())["published_bits"]
 FIXED = "stage1.unit2.quant_convbn2"
+OTHER, THIS = ("x86-64-v3", "host") if platform.machine() == "aarch64" else ("cortex-a76", "host")
+"""A target that does not run on this machine, and the one that does."""
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -173,6 +187,129 @@ def test_wrong_usage(tapdot: Tapdot, arguments: tuple[str, ...]) -> None:
     assert outcome.out == ""
     assert arguments[-2] in outcome.err
     assert tapdot("pareto").status == 2
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """A model and its data, whose layers nobody measures: what is wrong must be said before."""
+
+    def measured(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("sensitivities were measured first")
+
+    monkeypatch.setattr("tapdot.mixed.measure_sensitivity", measured)
+    residual_with_softmax(tmp_path / "residual.onnx")
+    np.savez(tmp_path / "x.npz", x=IMAGES)
+    return (tmp_path / "residual.onnx", "--data", tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "rpc://127.0.0.1:1"), "127.0.0.1:1"),
+        (("--device", "host", "--target", OTHER), f"--target {THIS}"),
+        (("--budget", "instructions=50%"), "(size, bops, latency), found 'instructions'"),
+        (("--kind", "energy"), "Expected a kind of cost (size, bops, latency, instructions), found 'energy'"),
+        (("--budget", "size=50%", "--budget", "bops=50%", "--method", "dp"), "takes one budget, found 2"),
+    ],
+)
+def test_what_cannot_work_is_said_before_sensitivities_are_measured(
+    tapdot: Tapdot, model: tuple[object, ...], options: tuple[str, ...], words: str
+) -> None:
+    failed(tapdot("pareto", *model, *options), words)
+
+
+def test_a_target_of_another_device_is_no_lost_device(tapdot: Tapdot, model: tuple[object, ...]) -> None:
+    outcome = tapdot("pareto", *model, "--device", "host", "--target", OTHER)
+    failed(outcome, OTHER)
+    assert "Try again" not in outcome.sentence
+
+
+@pytest.mark.parametrize("method", ["hessian", "masked"])
+def test_losses_of_two_units_are_not_added(tapdot: Tapdot, model: tuple[object, ...], method: str) -> None:
+    outcome = tapdot("pareto", *model, "--sensitivity", method, "--activations", "own")
+    assert outcome.status == 2 and "What activations lose is measured by kl or prediction" in told(outcome)
+
+
+def told(outcome: Outcome) -> str:
+    """What wrong usage is answered with, without its frame."""
+    return " ".join(outcome.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--widths", "4,x"),
+        ("--activations", "bla"),
+        ("--sensitivity", "masked"),
+        ("--data", "/nonexistent"),
+        ("--device", "nowhere"),
+        ("--zero-shot",),
+        ("--image-mean", "1"),
+        ("--image-deviation", "1"),
+        ("--target", "host"),
+        ("--shape", "x=1"),
+        ("--set", "fuse.max_operators=8"),
+    ],
+)
+def test_a_table_takes_no_options_of_a_model(tapdot: Tapdot, options: tuple[str, ...]) -> None:
+    outcome = tapdot("pareto", "--table", GOLDEN, "--budget", "size=50%", *options)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "it is for a model" in told(outcome) and options[0] in told(outcome)
+
+
+@pytest.mark.parametrize("recipe", [("float",), ("mixed", "--bits", "b.json")])
+@pytest.mark.parametrize(
+    "options",
+    [("--fix", "nobody=2"), ("--device", "host"), ("--widths", "2"), ("--activations", "own"), ("--sensitivity", "masked")],
+)
+def test_compile_takes_no_options_of_a_choice_without_a_budget(
+    tapdot: Tapdot, model: tuple[object, ...], tmp_path: Path, recipe: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    outcome = tapdot("compile", model[0], "-o", tmp_path / "r.tapdot", "--recipe", *recipe, *options)
+    assert outcome.status == 2
+    assert "only with a budget (--budget)" in told(outcome) and options[0] in told(outcome)
+
+
+def test_a_budget_of_compile_has_a_time_limit_and_says_the_gap(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As `pareto` has: without one, a table can take any time."""
+    limits: list[float | None] = []
+
+    def search(table: BitTable, budgets: Sequence[Budget], *, time_limit: float | None = None) -> Assignment:
+        limits.append(time_limit)
+        return replace(assign(table, budgets), gap=0.125)
+
+    choices = SimpleNamespace(
+        table=random_table(4, 1, "free"), notes=(), figures=None, predicted=lambda chosen: None, widths=lambda chosen: chosen.text
+    )
+    monkeypatch.setattr("tapdot.passes.assign_bits.assign", search)
+    monkeypatch.setattr("tapdot.cli.bit_choices.choices_of_model", lambda *arguments, **options: choices)
+    choose_for_model(Path("net.pt2"), None, None, True, budgets=parse_budgets(["size=50%"]))
+    assert limits == [SECONDS]
+    assert "at most 0.125 above the least possible (time ran out)" in capfd.readouterr().err
+
+
+def test_a_front_says_what_a_time_limit_left_open(tapdot: Tapdot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(table: BitTable, kind: str, *arguments: Any, **options: Any) -> Front:
+        front = pareto_front(table, kind, points=5)
+        return replace(front, points=(*front.points[:-1], replace(front.points[-1], gap=0.5)), missed=3)
+
+    whole = tapdot("pareto", "--table", GOLDEN, "--points", "5")
+    assert "time" not in whole.out
+    monkeypatch.setattr("tapdot.passes.pareto_front.pareto_front", search)
+    lines = tapdot("pareto", "--table", GOLDEN, "--points", "5").out.splitlines()
+    assert lines[-2] == f"1 of {len(whole.out.splitlines()) - 1} points may not be the best (time ran out)"
+    assert lines[-1] == "no choice was found in time at 3 more of the budgets"
+
+
+def test_sensitivities_are_no_table(tapdot: Tapdot, tmp_path: Path) -> None:
+    (tmp_path / "sensitivity.json").write_text(json.dumps({"format": FORMAT, "version": 1, "layers": []}))
+    failed(
+        tapdot("pareto", "--table", tmp_path / "sensitivity.json", "--budget", "size=50%"),
+        "holds sensitivities without costs",
+        ".table(costs, ties)",
+    )
 
 
 def test_words_of_another_formulation_are_noticed(tapdot: Tapdot, tmp_path: Path) -> None:

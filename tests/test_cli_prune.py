@@ -107,6 +107,8 @@ def test_a_folder_of_images_is_prepared_as_the_model_expects(folder: Path, tmp_p
         (("--one-shot", "--skip", "feature.3"), ("no layer 'feature.3'", "'features.3'")),
         (("--one-shot", "--allocation", "even"), ("energy or uniform, found 'even'",)),
         (("--data", "bare.npz"), ("needs the class of every sample", "bare.npz has none")),
+        (("--data", "train.npz", "--validation", "bare.npz"), ("Accuracy on validation samples", "bare.npz has none")),
+        (("--one-shot", "--layer-rate", "last=2"), ("'last' is not pruned: the last fully connected layer", "--last-layer")),
         (("--data", "small.npz"), ("Expected samples of [3, 8, 8]", "found [3, 6, 8]")),
         (("--data", "wrong.npz"), ("labels from 0 to 3", "wrong.npz")),
         (("--data", "none.npz"), ("There is no data at",)),
@@ -162,6 +164,18 @@ def test_a_loss_that_is_nan_keeps_the_last_good_state(
     assert "checkpoint.npz" not in names(tmp_path / "p.onnx.pruning")
 
 
+@pytest.mark.parametrize("options", [("--seed", "-1"), ("--seed", "99999999999999999999"), ("--one-shot", "--epochs", "3")])
+def test_what_makes_no_sense_is_wrong_usage(folder: Path, tmp_path: Path, tapdot: Tapdot, options: tuple[str, ...]) -> None:
+    command = ("prune", folder / "net.onnx", "-o", tmp_path / "p.onnx", "--data", folder / "train.npz")
+    assert tapdot(*command, *options).status == 2 and names(tmp_path) == []
+
+
+@pytest.mark.parametrize("rate", ["1e20", "1e30"])
+def test_a_run_that_diverges_is_a_sentence(folder: Path, tmp_path: Path, tapdot: Tapdot, rate: str) -> None:
+    command = ("prune", folder / "net.onnx", "-o", tmp_path / "p.onnx", "--data", folder / "train.npz", *SHORT)
+    failed(tapdot(*command, "--learning-rate", rate), "Start again with smaller learning rates (--learning-rate)")
+
+
 def test_an_interruption_leaves_a_checkpoint_and_no_half_model(folder: Path, tmp_path: Path) -> None:
     script = HEARS_CONTROL_C + (
         "import sys; from tapdot.cli import main\n"
@@ -177,5 +191,6 @@ def test_an_interruption_leaves_a_checkpoint_and_no_half_model(folder: Path, tmp
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "Interrupted" in err and "Traceback" not in err
+    assert "go on from there with the same options and --resume p.onnx.pruning." in " ".join(err.split())
     assert names(tmp_path) == ["p.onnx.pruning"] and checkpoint.exists()
     assert len((tmp_path / "p.onnx.pruning" / "log.jsonl").read_text().splitlines()) >= 1

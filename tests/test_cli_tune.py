@@ -16,6 +16,7 @@ from tests.conftest import HEARS_CONTROL_C
 
 import tapdot as package_of_tapdot
 from tapdot.runtime.tuning.records import Records
+from tapdot.runtime.tuning.tuner import Options
 
 TRIALS = 6
 
@@ -88,6 +89,11 @@ def test_records_are_shown_exported_and_taken_over(tapdot: Tapdot, tuned: Path, 
 def test_bad_choices_are_wrong_usage(tapdot: Tapdot, model: Path) -> None:
     assert tapdot("tune", model, "--sampler", "luck").status == 2
     assert tapdot("tune", model, "--trials", 0).status == 2
+    for seed in (-1, 2**31):
+        assert tapdot("tune", model, f"--seed={seed}").status == 2
+        with pytest.raises(package_of_tapdot.TapdotError, match=f"from 0 to {2**31 - 1}, found {seed}"):
+            Options(8, seed=seed)
+    assert Options(8, seed=2**31 - 1).seed == 2**31 - 1
     failed(tapdot("tune", model, "--device", "toaster"), "names no device")
     for option in (["--recipe", "int8"], ["--zero-shot"], ["--target", "host"]):
         ignored = tapdot("tune", "some.tapdot", *option)  # what a package was compiled with stays
@@ -96,6 +102,7 @@ def test_bad_choices_are_wrong_usage(tapdot: Tapdot, model: Path) -> None:
 
 def test_bad_records_are_said_in_a_sentence(tapdot: Tapdot, model: Path, tmp_path: Path) -> None:
     failed(tapdot("compile", model, "-o", tmp_path / "x.tapdot", "--records", tmp_path / "none.db"), "There are no records")
+    failed(tapdot("tune", model, "--records", "sqlite://"), "in the memory of one process")
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"SQLite format 3\0" + bytes(4000))
     failed(tapdot("tune", model, "--records", damaged), "damaged")

@@ -24,6 +24,12 @@ FORMAT = 1
 BUSY_SECONDS = 30.0
 """How long to wait for others who write to a SQLite file."""
 
+IN_MEMORY = ":memory:"
+"""SQLite's name of a database without a file."""
+
+PIP_NAMES = {"psycopg": '"psycopg[binary]"', "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""Of drivers whose module has another name."""
+
 SQLITE_HEADER = b"SQLite format 3\0"
 
 METADATA = MetaData()
@@ -82,6 +88,7 @@ def connect(url: str, busy_seconds: float = BUSY_SECONDS, create: bool = True) -
 
     Raises RecordsError where there is none, or something else.
     """
+    _check_url(url)
     if url.startswith("sqlite:///"):
         _check_file(Path(url.removeprefix("sqlite:///")), create)
     with explained(url):
@@ -131,6 +138,20 @@ def set_up_sqlite(engine: Engine) -> None:
                 time.sleep(0.02 * attempt)
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
+
+
+def _check_url(url: str) -> None:
+    """Refuses what is no URL, and databases that no other connection sees: tuning opens several."""
+    try:
+        parts = sqlalchemy.make_url(url)
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+        raise RecordsError(
+            f"{title_of(url)} is no URL of a database. Give one such as postgresql://user@host:5432/name, or a file's name."
+        ) from error
+    if parts.get_backend_name() == "sqlite" and Path(parts.database or IN_MEMORY).name == IN_MEMORY:
+        raise RecordsError(
+            f"{title_of(url)} is a database in the memory of one process, where no record stays. Give a file's name."
+        )
 
 
 def _check_file(path: Path, create: bool) -> None:
@@ -191,10 +212,14 @@ def explained(url: str) -> Iterator[None]:
     """Turns a database's failures in the body of the ``with`` into RecordsErrors."""
     try:
         yield
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
         raise RecordsError(
-            f"The database {title_of(url)} cannot be used: it is no URL of a database whose driver is installed here. Give one, "
-            "or a file's name."
+            f"The database {title_of(url)} needs the Python module {error.name}, which is not installed here. Install it (pip "
+            f"install {PIP_NAMES.get(str(error.name), error.name)}), or give a file's name."
+        ) from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise RecordsError(
+            f"The database {title_of(url)} cannot be used: it is of no known kind. Give the URL of a known one, or a file's name."
         ) from error
     except SQLAlchemyError as error:
         raise RecordsError(_sentence(url, error)) from error

@@ -6,6 +6,7 @@ The first line names the format and the facts that keys stand for (workloads, ta
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 from tapdot.compiler.files import write_text
 from tapdot.kernels.versions import SUPPORTED_TVM
 from tapdot.runtime.tuning.database import FORMAT, RecordsError
-from tapdot.runtime.tuning.record import CLAIMED, STATES, Record
+from tapdot.runtime.tuning.record import CLAIMED, INSTRUCTIONS, SECONDS, STATES, Record
 from tapdot.runtime.tuning.records import Records
 
 NAME = "tapdot tuning records"
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "str": (str,), "float": (int, float)}
+
+LARGEST = 2**63 - 1
+"""Integer that a column holds."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,18 @@ def read(path: Path) -> tuple[list[Record], dict[str, str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecordsError(f"{path} cannot be read as records in lines of JSON ({error}).") from error
     header = _parsed(path, 1, lines[0]) if lines else {}
-    if header.get("what") != NAME or not isinstance(header.get("facts"), dict):
+    if header.get("what") != NAME or not isinstance(header.get("facts"), dict) or not _is_format(header.get("format")):
         raise RecordsError(f"{path} holds no tuning records in lines of JSON. Write some with: tapdot records export FILE")
-    if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
+    if header["format"] > FORMAT:
         raise RecordsError(
-            f"{path} holds records of a newer tapdot (format {header.get('format')}), and this one reads formats up to {FORMAT}. "
+            f"{path} holds records of a newer tapdot (format {header['format']}), and this one reads formats up to {FORMAT}. "
             "Upgrade tapdot."
         )
+    facts = {str(name): str(text) for name, text in header["facts"].items() if name != "format"}
+    if not all(_can_be_kept(word) for pair in facts.items() for word in pair):
+        raise RecordsError(f"Line 1 of {path} holds text that cannot be stored; nothing was taken over.")
     records = [_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
-    return records, {str(name): str(text) for name, text in header["facts"].items() if name != "format"}
+    return records, facts
 
 
 def take_file(records: Records, path: Path) -> Taken:
@@ -105,11 +112,28 @@ def stale_lines(found: list[Record]) -> tuple[str, ...]:
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise RecordsError(f"Line {number} of {path} is damaged or cut short; nothing was taken over.")
     return found
+
+
+def _is_format(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and found >= 1
+
+
+def _can_be_kept(value: object) -> bool:
+    """Whether a database's column takes it: integers of 64 bits, finite floats, text that UTF-8 can say."""
+    if isinstance(value, int):
+        return -LARGEST <= value <= LARGEST
+    if isinstance(value, float):
+        return math.isfinite(value)
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _record(path: Path, number: int, line: str) -> Record:
@@ -120,9 +144,13 @@ def _record(path: Path, number: int, line: str) -> Record:
         if field.name not in found:
             raise wrong
         value = found[field.name]
-        if not (optional and value is None) and (not isinstance(value, _TYPES[kind]) or isinstance(value, bool)):
+        if not (optional and value is None) and (
+            not isinstance(value, _TYPES[kind]) or isinstance(value, bool) or not _can_be_kept(value)
+        ):
             raise wrong
     if set(found) != {field.name for field in fields(Record)} or found["state"] not in STATES or found["state"] == CLAIMED:
+        raise wrong
+    if found["unit"] not in (SECONDS, INSTRUCTIONS):
         raise wrong
     config = _parsed(path, number, found["config"])
     if not all(isinstance(value, int) for value in config.values()):

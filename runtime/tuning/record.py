@@ -20,6 +20,9 @@ CLAIMED, DONE, WRONG, FAILED = "claimed", "done", "wrong", "failed"
 """Somebody is at it; it was measured; its answer was not the reference's; it could not be built, or crashed, or hung."""
 STATES = (CLAIMED, DONE, WRONG, FAILED)
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a fact may raise that another version, or another program, wrote."""
+
 
 @dataclass(frozen=True)
 class Place:

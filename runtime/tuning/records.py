@@ -33,7 +33,7 @@ from tapdot.runtime.tuning.database import (
     url_of,
 )
 from tapdot.runtime.tuning.owner import has_ended, owner
-from tapdot.runtime.tuning.record import CLAIMED, DONE, KEY_FIELDS, Finding, Problem, Record, config_text
+from tapdot.runtime.tuning.record import CLAIMED, DONE, KEY_FIELDS, UNREADABLE, Finding, Problem, Record, config_text
 
 EXPIRY_SECONDS = 60.0
 """A claim whose owner was silent for that long is anybody's."""
@@ -168,9 +168,15 @@ class Records:
         self._write(lambda c: c.execute(RECORDS.update().where(where).values(**values)))
 
     def workload(self, key: str) -> Workload | None:
-        """The workload of that key."""
+        """The workload of that key; None where no fact says it, or none that this version can read."""
         text = self.fact(f"workload {key}")
-        return None if text is None else Workload.from_json(json.loads(text))
+        if text is None:
+            return None
+        try:
+            found = Workload.from_json(json.loads(text))
+            return found if found.key == key else None
+        except UNREADABLE:
+            return None
 
     def fact(self, name: str) -> str | None:
         """What a name stands for: ``workload KEY``, ``target DIGEST``, ``device FINGERPRINT``."""

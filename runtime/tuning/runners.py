@@ -90,6 +90,7 @@ class WorkerRunner(Runner):
         self._process: subprocess.Popen[bytes] | None = None
         self._inputs: tuple[str, list[str]] = ("", [])
         self._said = b""
+        self._closed, self._taking_away = threading.Event(), threading.Lock()
         self._one_at_a_time = threading.RLock()  # a thread may still be starting the worker when another one has a job for it
 
     def prepare(self) -> None:
@@ -108,6 +109,7 @@ class WorkerRunner(Runner):
         return found
 
     def close(self) -> None:
+        self._closed.set()  # before the worker is looked for: one that starts just now is ended by who starts it
         self._end()
         self._folder.cleanup()
 
@@ -152,6 +154,9 @@ class WorkerRunner(Runner):
             start_new_session=True,  # Ctrl-C at the terminal is ours to handle
             env=os.environ | {"TMPDIR": self._folder.name, "TVM_NUM_THREADS": str(max(self.threads, os.cpu_count() or 1))},
         )
+        if self._closed.is_set():
+            self._end()
+            raise _closed_here()
         try:
             self._exchange(None, START_SECONDS)
             self._exchange({"threads": self.threads, "limit": START_SECONDS}, START_SECONDS)
@@ -160,7 +165,9 @@ class WorkerRunner(Runner):
 
     def _exchange(self, job: dict[str, Any] | None, limit: float) -> dict[str, Any]:
         process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        if process is None:  # its start is over, and another thread closed the runner
+            raise _closed_here()
+        assert process.stdin is not None and process.stdout is not None
         try:
             if job is not None:
                 process.stdin.write(json.dumps({**job, "limit": limit}).encode() + b"\n")
@@ -178,16 +185,27 @@ class WorkerRunner(Runner):
             answer: dict[str, Any] = json.loads(line)
             return answer
         except BrokenPipeError as error:
+            self._end()  # it died between two jobs, and the next one needs another worker
             raise CandidateError(f"it crashed ({_ending(process.wait())})") from error
+        except (OSError, ValueError) as error:  # pipes that another thread closes say so in these
+            if self._closed.is_set():
+                raise _closed_here() from error
+            self._end()
+            raise
         except BaseException:
             self._end()
             raise
 
     def _end(self) -> None:
-        if (process := self._process) is not None:
-            self._process = None
+        with self._taking_away:
+            process, self._process = self._process, None
+        if process is not None:
             process.kill()
             process.communicate()
+
+
+def _closed_here() -> DeviceError:
+    return DeviceError("The process that runs kernels on this machine was closed.")
 
 
 def _ending(status: int) -> str:

@@ -34,6 +34,9 @@ SECONDS_BETWEEN_SNAPSHOTS = 0.25
 SECONDS_BETWEEN_LOOKS = 5.0
 """At what others have recorded meanwhile."""
 
+LARGEST_SEED = 2**31 - 1
+"""Samplers take 32 bits, and every workload's is one more than the last one's."""
+
 Watch = Callable[[Snapshot], object]
 
 
@@ -50,6 +53,10 @@ class Options:
     trial_limit: float = 30.0
     away_seconds: float = 60.0
     look_seconds: float = SECONDS_BETWEEN_LOOKS
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and not 0 <= self.seed <= LARGEST_SEED:
+            raise TapdotError(f"The seed of a tuning is from 0 to {LARGEST_SEED}, found {self.seed}.")
 
 
 class Tuner:

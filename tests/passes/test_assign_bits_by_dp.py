@@ -14,7 +14,7 @@ from tapdot.passes.assign_bits import assign
 from tapdot.passes.assign_bits_by_dp import STEPS, assign_by_dp, frontier, rounded
 from tapdot.passes.bit_budgets import Budget, BudgetError
 from tapdot.passes.bit_choices import Choices
-from tapdot.passes.bit_table import BitTable
+from tapdot.passes.bit_table import BitTable, Candidate, TableLayer
 from tapdot.passes.bit_table_files import read_table
 
 TABLES = {
@@ -97,3 +97,21 @@ def test_choices_that_all_cost_the_same() -> None:
     table = random_table(1, 0, "free")
     flat = BitTable(table.layers).fix({"layer0": "4"})
     assert assign_by_dp(flat, [Budget("size", share=0.9)]).text == "4"
+
+
+@pytest.mark.parametrize("method", ["ilp", "dp"])
+def test_figures_at_the_ends_of_float64(method: str) -> None:
+    """Sums of the greatest that a table holds, and differences of which nothing is left when they are divided."""
+
+    def table(four: float, eight: float) -> BitTable:
+        forms = (Candidate.of_bits(4, four, {"size": four}), Candidate.of_bits(8, 0.0, {"size": eight}))
+        return BitTable(tuple(TableLayer(name, forms) for name in "abc"))
+
+    def chosen(table: BitTable, size: float) -> str:
+        budget = Budget("size", amount=size)
+        return (assign_by_dp(table, [budget]) if method == "dp" else assign(table, [budget])).text
+
+    assert chosen(table(5e-324, 1e-323), 1.0) in ("444", "888")
+    assert chosen(table(1e200, 1e200), 4e200) == "888"
+    with pytest.raises(BudgetError, match=r"No choice meets .* the least size is"):
+        chosen(table(1e200, 1e200), 1e180)

@@ -45,7 +45,20 @@ def test_what_can_be_read(text: str, budget: Budget) -> None:
 @pytest.mark.parametrize(
     "text",
     (
-        *("", "size", "size=", "=50%", "energy=5", "size=-1MB", "size=-5%", "size=101%", "size=nan", "size=inf", "size=1e999"),
+        *(
+            "",
+            "size",
+            "size=",
+            "=50%",
+            "energy=5",
+            "size=-1MB",
+            "size=-5%",
+            "size=101%",
+            "size=nan",
+            "size=inf",
+            "size=1e999",
+            "size=1e308GB",
+        ),
         *("size=50 %%", "size=3ms", "latency=3MB", "bops=3x", "size=1,5MB", "latency=1m", "size=five"),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from tapdot.compiler.errors import TapdotError
 from tapdot.compiler.graph import Graph, GraphBuilder
 from tapdot.compiler.types import TensorType
 from tapdot.passes.assign_bits import assign
-from tapdot.passes.bit_budgets import parse_budgets
+from tapdot.passes.bit_budgets import BudgetError, parse_budgets
 from tapdot.passes.bit_candidates import BitChoices, LayerFigures, ModelLayer, model_layers, rows_of
 from tapdot.passes.bit_table import TableError
+from tapdot.passes.bit_table_files import read_table, write_table
 from tapdot.passes.recipes import Calibration, recipe
 from tapdot.passes.sensitivity import LayerSensitivity, Sensitivity
 
@@ -93,8 +95,8 @@ def test_what_is_chosen_comes_back_as_bit_widths(activations: str) -> None:
 
 def test_fixed_layers_have_no_choice() -> None:
     found = choices("own", b=8)
-    assert all(candidate.label.endswith("/8") for candidate in found.table.layers[1].candidates)
-    widths = found.widths(assign(found.table, parse_budgets(["size=0%"])))
+    assert all(candidate.label.endswith("/8") for candidate in found.table.layers[1].allowed)
+    widths = found.widths(assign(found.table, parse_budgets(["size=15B"])))
     assert widths.weights["b"] == 8 and widths.weights["down"] == 4
     with pytest.raises(TapdotError, match="Expected a layer to fix the bits of, found 'c'"):
         rows_of(LAYERS, (8, 4), "fixed", {"c": 8})
@@ -102,6 +104,32 @@ def test_fixed_layers_have_no_choice() -> None:
         rows_of(LAYERS, (8, 4), "same", {"down": 8, "b": 4})
     with pytest.raises(TapdotError, match="fixed, same, own, found 'all'"):
         rows_of(LAYERS, (8, 4), "all")
+
+
+@pytest.mark.parametrize("activations", ["fixed", "same", "own"])
+def test_a_share_means_the_same_whatever_is_fixed(activations: str) -> None:
+    free, found = choices(activations).table, choices(activations, b=8).table
+    assert found.limits("size") == free.limits("size") and found.limits("bops") == free.limits("bops")
+    if activations == "own":  # what the others in its row take is still to be chosen
+        assert found.layers[1].fixed is None and len(found.layers[1].allowed) == 4
+    else:
+        assert found == free.fix({"b" if activations == "fixed" else "down": "8"})
+    with pytest.raises(BudgetError, match=r"No choice meets size=0% .* with the layers that are fixed"):
+        assign(found, parse_budgets(["size=0%"]))
+
+
+@pytest.mark.parametrize("activations", ["fixed", "same", "own"])
+def test_a_table_from_a_network_is_read_as_it_was_written(activations: str, tmp_path: Path) -> None:
+    for table in (choices(activations).table, choices(activations, b=8).table):
+        write_table(table, tmp_path / "table.json")
+        assert read_table(tmp_path / "table.json") == table
+
+
+def test_bits_to_fix_that_nobody_asked_for_are_said() -> None:
+    with pytest.raises(TapdotError, match=r"no 2 bits to fix layer 'b' to: the widths .* 8, 4; add 2 to them \(--widths 8,4,2\)"):
+        rows_of(LAYERS, (8, 4), "fixed", {"b": 2})
+    with pytest.raises(TapdotError, match=r"no 3 bits to fix layer 'b' to: .*; fix it to one of them"):
+        rows_of(LAYERS, (8, 4), "same", {"b": 3})
 
 
 def test_too_many_readers_of_one_tensor_are_said() -> None:

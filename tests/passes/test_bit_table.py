@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ def test_other_words_for_the_formulation_are_brought_to_notice() -> None:
     )
     del document["formulation"]
     assert table_of(document).notes == ()
+
+
+def test_a_column_that_is_not_read_is_brought_to_notice() -> None:
+    document = {("param_mib" if key == "params_mib" else key): value for key, value in HAWQ.items()}
+    [note] = table_of(document).notes
+    assert note.startswith('The file\'s column "param_mib" is not read; a table has bops, ') and "params_mib" in note
 
 
 @settings(max_examples=40, deadline=None)
@@ -153,6 +160,22 @@ WRONG_OWN = {
     ),
     "fixed to what is none": (setting(2, "layers", 0, "fixed"), "Layer 'conv1' has no candidate '2'; it has 4, 8"),
     "fixed to a list": (setting([8], "layers", 0, "fixed"), "as what layer 'conv1' is fixed to"),
+    "fixed to what it may not be": (
+        lambda document: document["layers"][0].update(fixed=8, only=["4"]),
+        "Layer 'conv1' is fixed to '8', and may only be one of 4",
+    ),
+    "only what is none": (setting(["2"], "layers", 0, "only"), "Layer 'conv1' has no candidate '2'"),
+    "only nothing": (setting([], "layers", 0, "only"), "Expected labels as what layer 'conv1' may only be"),
+    "ties that may be nothing": (
+        lambda document: [document["layers"][place].update(only=[label]) for place, label in enumerate("48")],
+        "Layers conv1, conv2 are tied, and no candidate may be used by all of them",
+    ),
+    "sums beyond floats": (
+        setting(1.7e308, *FIRST, "size"),
+        r"the size of candidate 4 .* found 1.7e\+308, which is beyond 1e\+200",
+    ),
+    "a name of two lines": (setting("conv\n1", "layers", 2, "name"), r"of printable characters, found 'conv\\n1'"),
+    "half a character": (setting("\ud800", "layers", 2, "name"), r"of printable characters, found '\\ud800'"),
     "an unknown word": (setting(8, "layers", 0, "bits"), "found 'bits'"),
     "no layers": (setting([], "layers"), "The table has no layers"),
     "layers missing": (without("layers"), "Expected a list as 'layers', found nothing"),
@@ -185,6 +208,10 @@ WRONG_HAWQ = {
         "Expected a column of costs",
     ),
     "a short column": (without("bops", 3), 'Expected 19 numbers in "bops", one a layer, found 18'),
+    "a product beyond floats": (
+        lambda document: [document[key].__setitem__(0, 1e200) for key in ("hutchinson_trace", "delta_weights_4bit_sq")],
+        "the sensitivity of candidate 4 .* found inf",
+    ),
     "a hole": (setting(None, "params_mib", 2), "\"params_mib\" of layer 'stage1.unit2.quant_convbn1', found nothing"),
     "negative": (setting(-0.1, "latency_int8_ms", 0), "found -0.1"),
     "NaN": (setting(float("nan"), "hutchinson_trace", 0), "found NaN"),
@@ -230,6 +257,23 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_table(tmp_path / "none.json")
     with pytest.raises(TableError, match="Is a directory"):
         read_table(tmp_path)
+
+
+def test_some_candidates_may_not_be_used(tmp_path: Path) -> None:
+    table = BitTable(
+        tuple(
+            replace(layer, only=("4", "2") if place == 1 else ()) for place, layer in enumerate(random_table(3, 1, "free").layers)
+        ),
+        (("layer1", "layer2"),),
+    )
+    found = assign(table)
+    assert found.labels[0] == "8" and found.labels[1] == found.labels[2] == "4"
+    assert table.limits("size") == random_table(3, 1, "free").limits("size")
+    write_table(table, tmp_path / "table.json")
+    assert read_table(tmp_path / "table.json") == table
+    with pytest.raises(TableError, match="Layer 'layer1' may only be one of 4, 2; it cannot be fixed to '8'"):
+        table.fix({"layer1": "8"})
+    assert assign(table.fix({"layer1": "2"})).text == "822"
 
 
 def test_fixing() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.bit_tables import GOLDEN, every_choice, random_table, small_tables
 
-from tapdot.passes.assign_bits import assign
+from tapdot.passes.assign_bits import Assignment, assign, assign_choices
 from tapdot.passes.bit_budgets import Budget, BudgetError
+from tapdot.passes.bit_choices import Choices
 from tapdot.passes.bit_table import BitTable
 from tapdot.passes.bit_table_files import read_table
 from tapdot.passes.pareto_front import METHODS, Front, pareto_front
@@ -83,6 +89,43 @@ def test_progress_and_json() -> None:
     assert document["kind"] == "size"
     assert len(document["points"]) == len(front.points)
     assert np.isclose(document["points"][0]["share"], 0)
+
+
+@pytest.fixture
+def timed_out(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], bool]], None]:
+    """Lets the searches whose numbers a condition names, from 0, end without a choice; the others have a gap."""
+
+    def install(ends: Callable[[int], bool]) -> None:
+        numbers = itertools.count()
+
+        def search(choices: Choices, budgets: tuple[Budget, ...], **options: Any) -> Assignment:
+            if ends(next(numbers)):
+                try:
+                    raise TimeoutError
+                except TimeoutError as error:
+                    raise BudgetError("No choice was found within 1 s; give the search more time.") from error
+            return replace(assign_choices(choices, budgets, **options), gap=0.25)
+
+        monkeypatch.setattr("tapdot.passes.pareto_front.assign_choices", search)
+
+    return install
+
+
+def test_a_point_whose_time_ran_out_does_not_end_the_front(timed_out: Callable[[Callable[[int], bool]], None]) -> None:
+    table = random_table(8, 3, "free")
+    whole = pareto_front(table, "size", points=9)
+    assert (whole.missed, whole.unproved) == (0, 0)
+    timed_out(lambda number: number in (0, 2))
+    front = pareto_front(table, "size", points=9)
+    assert front.missed == 2 and front.unproved == len(front.points)
+    assert front.points[0].labels == whole.points[0].labels, "the cheapest comes after those that were missed"
+    assert front.json()["missed"] == 2
+
+
+def test_no_point_in_time_is_an_error(timed_out: Callable[[Callable[[int], bool]], None]) -> None:
+    timed_out(lambda number: True)
+    with pytest.raises(BudgetError, match="within 1 s"):
+        pareto_front(random_table(5, 1, "free"), "size", points=3)
 
 
 def test_what_is_refused() -> None:

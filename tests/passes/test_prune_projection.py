@@ -236,6 +236,9 @@ def test_rates_of_single_layers_stand_beside_the_common_one() -> None:
         (Pruning(4.0, 0.5), "fully connected layers of at least 1, found 0.5"),
         (Pruning(4.0, layer_rates={"body": 1e9}), "of layer 'body' cannot be met"),
         (Pruning(4.0, layer_rates={"boody": 4.0}), "no layer 'boody'. Did you mean 'body'"),
+        (Pruning(4.0, layer_rates={"last": 2.0}), r"'last' is not pruned: the last fully .*; --last-layer .* prunes it"),
+        (Pruning(4.0, layer_rates={"body": 3.0}, skip=("body",)), "Layer 'body' is not pruned: left as it is by choice"),
+        (Pruning(4.0, layer_shares={"depthwise": 4}), "Layer 'depthwise' is not pruned: the convolution is depthwise"),
         (Pruning(4.0, patterns=0), "1 to 12 patterns .* found 0"),
         (Pruning(4.0, patterns=13), "1 to 12 patterns .* found 13: sparse kernels take at most 12 a layer"),
         (Pruning(4.0, size_exponent=-1.0), "size exponent between 0 and 1, found -1"),
@@ -246,6 +249,20 @@ def test_rates_of_single_layers_stand_beside_the_common_one() -> None:
 def test_what_cannot_be_met_is_said(pruning: Pruning, words: str) -> None:
     with pytest.raises(TapdotError, match=words):
         graph_plan(small_graph(), pruning)
+
+
+def test_a_rate_of_one_for_a_layer_that_is_skipped_says_nothing_new() -> None:
+    plans = [graph_plan(small_graph(), Pruning(4.0, layer_rates=rates, skip=("body",))) for rates in ({}, {"body": 1.0})]
+    assert plans[0].counts == plans[1].counts
+
+
+def test_the_most_of_layers_of_unequal_shares_can_be_met_and_no_more() -> None:
+    pruning = Pruning(1e6, layer_shares={"body": 8, "down": 1}, allocation="uniform")
+    layers = [layer for layer in graph_layers(small_graph(), pruning.choice)[0] if not layer.by_quads]
+    most = 9 * sum(layer.unit_count * layer.share for layer in layers) / sum(4 * layer.share for layer in layers)
+    with pytest.raises(TapdotError, match=rf"left in every layer .* it is {most:.4g}\."):
+        graph_plan(small_graph(), pruning)
+    assert graph_plan(small_graph(), replace(pruning, rate=most)).rate() == pytest.approx(most)
 
 
 def test_a_model_without_anything_to_prune_is_said() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,73 @@ def test_a_loss_that_is_nan_may_be_answered_by_a_smaller_learning_rate(monkeypat
     assert len(after.records) == 4 and np.isfinite(after.records[-1].loss)
 
 
+def test_an_epoch_whose_last_update_ruins_the_network_is_not_kept(tmp_path: Path) -> None:
+    """A step's loss is that before its update: each epoch here is one step, so its own losses are all finite."""
+    for rate in (1e20, 1e30):  # the second leaves weights that are finite and have no float32 norm
+        folder = tmp_path / f"{rate:g}"
+        wild = Training(1, 1, batch=len(DATA[1]), learning_rate=rate, retrain_learning_rate=0.01)
+        with pytest.raises(TrainingStoppedError, match=r"after epoch 1 of 1 \(under ADMM\).* Start again with smaller") as caught:
+            prune(trained_classifier(), DATA, PRUNING, wild, folder=folder)
+        kept = caught.value.last_good.constants
+        assert all(np.array_equal(kept[name], array) for name, array in trained_classifier().constants.items())
+        assert not (folder / prune_checkpoint.CHECKPOINT).exists()
+
+
+def test_looking_at_the_next_loss_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = prune(trained_classifier(), DATA, PRUNING, SHORT)
+    monkeypatch.setattr(prune_training.Trainer, "_next_loss", lambda self, batch, labels: (0.0, False))
+    blind = prune(trained_classifier(), DATA, PRUNING, SHORT)
+    assert same(looked, blind) and [one.distances for one in looked.records] == [one.distances for one in blind.records]
+
+
+def test_the_state_before_a_ruinous_epoch_can_be_gone_on_from(tmp_path: Path) -> None:
+    wild = Training(1, 1, batch=len(DATA[1]), learning_rate=0.01, retrain_learning_rate=1e20)
+    prune_training_rate = prune_training.Trainer._learning_rate
+    with pytest.MonkeyPatch.context() as patch:  # the cosine begins at 0, where a single step would change nothing
+        patch.setattr(prune_training.Trainer, "_learning_rate", lambda self, share: prune_training_rate(self, max(share, 0.1)))
+        with pytest.raises(TrainingStoppedError, match=r"after epoch 1 of 1 \(retraining\).* go on from there with smaller"):
+            prune(trained_classifier(), DATA, PRUNING, wild, folder=tmp_path)
+        calm = replace(wild, retrain_learning_rate=0.01)
+        resumed = prune(trained_classifier(), DATA, PRUNING, calm, folder=tmp_path, resume=True)
+        assert same(resumed, prune(trained_classifier(), DATA, PRUNING, calm))
+
+
+def test_runs_go_on_with_their_own_data_only(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, progress=stop_at("retrain", 0))
+    images, labels = DATA
+    for other in ((images + 1, labels), (images, labels[::-1]), (images[:-1], labels[:-1])):
+        with pytest.raises(TapdotError, match=r"was started with other training data .* give the same samples and labels"):
+            prune(trained_classifier(), other, PRUNING, SHORT, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("missing", ["facts", "state phase", "state weight last.bias", "state pruner rho"])
+def test_a_checkpoint_that_lacks_something_is_said(tmp_path: Path, missing: str) -> None:
+    with pytest.raises(Stopped):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, progress=stop_at("admm", 1))
+    file = tmp_path / prune_checkpoint.CHECKPOINT
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    assert missing in arrays
+    np.savez(file, **{name: array for name, array in arrays.items() if name != missing})
+    with pytest.raises(TapdotError, match=r"damaged or no checkpoint|Expected the state"):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("fact", ["version", "model", "settings"])
+def test_a_checkpoint_that_lacks_a_fact_is_said(tmp_path: Path, fact: str) -> None:
+    with pytest.raises(Stopped):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, progress=stop_at("admm", 1))
+    file = tmp_path / prune_checkpoint.CHECKPOINT
+    with np.load(file) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    facts = json.loads(str(arrays["facts"]))
+    del facts[fact]
+    np.savez(file, **{**arrays, "facts": np.array(json.dumps(facts))})
+    with pytest.raises(TapdotError, match="damaged or no checkpoint"):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path, resume=True)
+
+
 def test_plots_are_drawn_or_say_what_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     after = prune(trained_classifier(), DATA, PRUNING, SHORT, folder=tmp_path)
@@ -259,10 +327,24 @@ def test_a_model_that_was_quantized_before_is_said() -> None:
         prune(graph)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": -1}, {"batch": 0}, {"learning_rate": 0.0}, {"distillation": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": -1}, {"batch": 0}, {"learning_rate": 0.0}, {"learning_rate": float("inf")}, {"distillation": 1.5}]
+)
 def test_training_options_out_of_range_are_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(TapdotError, match=f"Expected {next(iter(wrong))}"):
         Training(**wrong).check()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 99999999999999999999])
+def test_seeds_out_of_range_are_said(seed: int) -> None:
+    with pytest.raises(TapdotError, match=f"Expected a seed from 0 to 2147483647, found {seed}"):
+        prune(trained_classifier(), DATA, PRUNING, replace(SHORT, seed=seed))
+    Training(seed=2**31 - 1).check()
+
+
+def test_validation_samples_without_labels_are_said() -> None:
+    with pytest.raises(InputError, match="Accuracy on validation samples needs the class of every one, and the data has none"):
+        prune(trained_classifier(), DATA, PRUNING, SHORT, validation=DATA[0])
 
 
 def test_augmentation_moves_and_mirrors_but_adds_nothing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import pytest
 from tests.test_cli_int8 import IMAGES, residual_with_softmax
 
 import tapdot
-from tapdot.compiler.errors import DeviceError
+from tapdot.compiler.errors import DeviceError, InputError
+from tapdot.kernels.target import find_target
+from tapdot.passes.bit_candidates import LATENCY
 from tapdot.runtime import layer_costs
-from tapdot.runtime.devices.host import HostDevice
+from tapdot.runtime.bit_latencies import measure_layers, measured_kind
+from tapdot.runtime.devices.host import HostDevice, HostSession
 
 
 class Absences:
@@ -36,6 +41,23 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(layer_costs, "cache_directory", lambda: tmp_path / "cache")
     residual_with_softmax(tmp_path / "residual.onnx")
     return tmp_path / "residual.onnx"
+
+
+def test_a_target_of_another_device_is_refused_before_anything_is_compiled() -> None:
+    """Trying again would not help, and is not advised."""
+    other = find_target("x86-64-v3" if platform.machine() == "aarch64" else "cortex-a76")
+    with pytest.raises(DeviceError, match=f"target {other.name}") as error:
+        measure_layers(HostDevice(), {}, [], other)
+    assert "Try again" not in str(error.value)
+    assert measured_kind(HostDevice(), find_target("host")) == LATENCY
+
+
+def test_an_emulated_device_has_no_latencies_to_keep_a_budget_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before the model is read."""
+    information = HostSession.information
+    monkeypatch.setattr(HostSession, "information", lambda session: replace(information(session), emulated=True))
+    with pytest.raises(InputError, match=r"\(size, bops, instructions\), found 'latency'"):
+        tapdot.bit_choices("missing.onnx", data=IMAGES, kinds=["latency"])
 
 
 def test_what_was_measured_before_a_device_dropped_out_stays(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tapdot.cli.progress import Lines, progress
-from tapdot.passes.recipe_names import SENSITIVITY_METHODS
+from tapdot.passes.recipe_names import SENSITIVITY_METHODS, ContradictionError, check_sensitivity
 
 if TYPE_CHECKING:
     from tapdot.compiler.images import ImagePreparation
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 ACTIVATION_NAMES = ("fixed", "same", "own")
 TIMED = ("latency", "instructions")
 """Kinds of cost that are measured on a device."""
+SECONDS = 60.0
+"""For one integer program, unless told otherwise."""
+WIDTHS, ACTIVATIONS, SENSITIVITY = "8,4", "fixed", "kl"
+"""Unless told otherwise."""
 
 WidthsOption = Annotated[str, typer.Option("--widths", metavar="B,B", help="Bits to choose from, for a model: 8, 4, 2.")]
 ActivationsOption = Annotated[
@@ -55,6 +59,27 @@ def check_choice(activations: str, sensitivity: str) -> None:
         raise typer.BadParameter(f"expected {', '.join(ACTIVATION_NAMES)}, found {activations!r}", param_hint="--activations")
     if sensitivity not in SENSITIVITY_METHODS:
         raise typer.BadParameter(f"expected {', '.join(SENSITIVITY_METHODS)}, found {sensitivity!r}", param_hint="--sensitivity")
+    try:
+        check_sensitivity(activations, sensitivity)
+    except ContradictionError as error:
+        raise typer.BadParameter(str(error), param_hint="--sensitivity") from error
+
+
+def refuse_idle(because: str, **given: object) -> None:
+    """Options that would change nothing are wrong usage. ``given`` are values by the options' names, false where not given."""
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(because, param_hint=f"--{name.replace('_', '-')}")
+
+
+def choosing_options(widths: str, activations: str, sensitivity: str, device: str | None) -> dict[str, object]:
+    """Those that say how the bits of a model are chosen, for :func:`refuse_idle`."""
+    return {
+        "widths": widths != WIDTHS,
+        "activations": activations != ACTIVATIONS,
+        "sensitivity": sensitivity != SENSITIVITY,
+        "device": device,
+    }
 
 
 def fixed_bits(fixed: Mapping[str, str]) -> dict[str, int]:
@@ -83,8 +108,8 @@ def choices_of_model(
 ) -> BitChoices:
     """What can be chosen, with progress on stderr; layers are measured where a device is named or a budget is in its terms."""
     title = f"Bits of {model.name}"
-    timed = {budget.kind for budget in budgets} | {kind}
-    if device is None and not timed.isdisjoint(TIMED):
+    kinds = [budget.kind for budget in budgets] + ([] if kind is None else [kind])
+    if device is None and not set(kinds).isdisjoint(TIMED):
         device = "host"
     with progress.status(title) as status:
         import tapdot
@@ -99,6 +124,7 @@ def choices_of_model(
             activations=activations,
             method=sensitivity,
             fixed=fixed,
+            kinds=kinds,
             shapes=shapes,
             settings=settings,
             progress=Lines(lambda line: status.update(f"{title}: {line}")),
@@ -121,14 +147,14 @@ def choose_for_model(
 
     opened = None if data is None else open_data(data, images=images)
     choices = choices_of_model(model, opened, zero_shot, budgets=budgets, **options)
-    chosen = assign(choices.table, budgets)
-    for line in told(choices, chosen):
+    chosen = assign(choices.table, budgets, time_limit=SECONDS)
+    for line in (*choices.notes, *told(choices, chosen)):
         progress.print(line, markup=False, soft_wrap=True)
     return choices.widths(chosen)
 
 
 def told(choices: BitChoices, chosen: Assignment) -> Iterator[str]:
-    """What was chosen, in a line each for the bits and every kind of cost, and :func:`prediction`'s."""
+    """What was chosen, in a line each for the bits, every kind of cost and the sensitivity, and :func:`prediction`'s."""
     from tapdot.passes.bit_budgets import amount_text
 
     budgets = {budget.kind: budget for budget in chosen.budgets}
@@ -137,7 +163,15 @@ def told(choices: BitChoices, chosen: Assignment) -> Iterator[str]:
         low, high = (amount_text(kind, end) for end in chosen.table.limits(kind))
         asked = f", asked for {budgets[kind]}" if kind in budgets else ""
         yield f"{kind}: {amount_text(kind, chosen.costs[kind])}, between {low} and {high}{asked}"
+    yield f"sensitivity: {chosen.sensitivity:.6g}, {standing(chosen)}"
     yield from prediction(choices, chosen)
+
+
+def standing(chosen: Assignment) -> str:
+    """How good the choice is known to be."""
+    if chosen.method == "dp":
+        return "by the dynamic program, with costs rounded up to 1/10,000 of their span"
+    return "the least possible" if not chosen.gap else f"at most {chosen.gap:.3g} above the least possible (time ran out)"
 
 
 def prediction(choices: BitChoices, chosen: Assignment) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,15 +11,22 @@ import typer
 from rich.table import Table
 
 from tapdot.cli.bit_choices import (
+    ACTIVATIONS,
+    SECONDS,
+    SENSITIVITY,
+    WIDTHS,
     ActivationsOption,
     MeasuredOption,
     SensitivityOption,
     WidthsOption,
     check_choice,
     choices_of_model,
+    choosing_options,
     fixed_bits,
     prediction,
     read_widths,
+    refuse_idle,
+    standing,
 )
 from tapdot.cli.checks import check_compilation, check_device, check_writable
 from tapdot.cli.options import (
@@ -45,8 +52,6 @@ if TYPE_CHECKING:
     from tapdot.passes.pareto_front import Front
 
 METHOD_NAMES = ("ilp", "dp")
-SECONDS = 60.0
-"""For one integer program, unless told otherwise."""
 LONGEST = 64
 """Layers whose bits are a column of the front's table; of more, the line is in the JSON."""
 
@@ -90,9 +95,9 @@ def pareto_command(
     image_mean: ImageMeanOption = None,
     image_deviation: ImageDeviationOption = None,
     zero_shot: ZeroShotOption = False,
-    widths: WidthsOption = "8,4",
-    activations: ActivationsOption = "fixed",
-    sensitivity: SensitivityOption = "kl",
+    widths: WidthsOption = WIDTHS,
+    activations: ActivationsOption = ACTIVATIONS,
+    sensitivity: SensitivityOption = SENSITIVITY,
     device: MeasuredOption = None,
     target: TargetOption = None,
     shape: ShapeOption = None,
@@ -110,7 +115,9 @@ def pareto_command(
     as_json: JsonOption = False,
 ) -> None:
     """Chooses bit widths by budgets, the chosen bits as the last line, or shows the front of what can be chosen."""
-    from tapdot.passes.bit_table_files import read_table, write_table
+    from tapdot.passes.bit_budgets import BudgetError
+    from tapdot.passes.bit_table import KINDS
+    from tapdot.passes.bit_table_files import write_table
 
     budgets = read_budgets(budget)
     if method not in METHOD_NAMES:
@@ -120,8 +127,20 @@ def pareto_command(
     if (model is None) is (table is None):
         both = "both; choose one" if model is not None else "neither"
         raise typer.BadParameter(f"expected a model or a table (--table FILE), found {both}", param_hint="MODEL")
-    if model is None and (output is not None or bits is not None):
-        raise typer.BadParameter("it is for a model", param_hint="--output" if output is not None else "--bits")
+    if model is None:
+        refuse_idle(
+            "it is for a model",
+            output=output,
+            bits=bits,
+            data=data,
+            image_mean=image_mean,
+            image_deviation=image_deviation,
+            zero_shot=zero_shot,
+            target=target,
+            shape=shape,
+            set=settings,
+            **choosing_options(widths, activations, sensitivity, device),
+        )
     if bits is not None and not budgets:
         raise typer.BadParameter("there is a choice to write only where there is a budget (--budget)", param_hint="--bits")
     for path in (output, bits):
@@ -129,8 +148,12 @@ def pareto_command(
             check_writable(path)
     if plot is not None:
         check_plot(plot)
+    if method == "dp" and len(budgets) > 1:
+        raise BudgetError(f"The dynamic program takes one budget, found {len(budgets)}; use --method ilp.")
     choices = None
     if model is not None:
+        if kind is not None and kind not in KINDS:
+            raise BudgetError(f"Expected a kind of cost ({', '.join(KINDS)}), found {kind!r}.")
         check_choice(activations, sensitivity)
         chosen_widths, fixed = read_widths(widths), fixed_bits(read_fixed(fix))
         shapes, images = parse_shapes(shape), parse_images(image_mean, image_deviation, data)
@@ -157,7 +180,7 @@ def pareto_command(
         found = choices.table
     else:
         assert table is not None
-        found = read_table(table).fix(read_fixed(fix))
+        found = _read_table(table).fix(read_fixed(fix))
     for note in found.notes:
         progress.print(note, markup=False, soft_wrap=True)
     if output is not None:
@@ -175,6 +198,31 @@ def pareto_command(
         choices=choices,
         bits=bits,
     )
+
+
+def _read_table(path: Path) -> BitTable:
+    """The table in a file; raises TableError, which tells what to do with sensitivities, a table's other half."""
+    from tapdot.passes.bit_table import TableError
+    from tapdot.passes.bit_table_files import read_table
+
+    try:
+        return read_table(path)
+    except TableError as error:
+        if not holds_sensitivities(path):
+            raise
+        raise TableError(
+            f"{path} holds sensitivities without costs, as `tapdot sensitivity` writes them; expected a table, as `tapdot pareto "
+            "MODEL -o FILE` writes it. In Python, Sensitivity.from_json(...).table(costs, ties) makes one of them."
+        ) from error
+
+
+def holds_sensitivities(path: Path) -> bool:
+    """Whether a file is what ``tapdot sensitivity -o`` writes."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("format") == "tapdot sensitivity"
 
 
 def read_budgets(lines: Sequence[str] | None) -> tuple[Budget, ...]:
@@ -259,6 +307,8 @@ def show(
         from tapdot.cli.bits_plot import draw_choice
 
         draw_choice(plot, fronts, chosen)
+        for line in (line for front in fronts if chosen is not None for line in _doubts(front)):
+            progress.print(f"The front in {plot.name}: {line}", markup=False, soft_wrap=True)
         progress.print(f"Wrote {plot}.", markup=False, soft_wrap=True)
     if as_json:
         print_json(_document(table, fronts, chosen))
@@ -306,15 +356,8 @@ def _print_chosen(chosen: Assignment) -> None:
         share = chosen.share(kind)
         where = "" if share is None else f"; {share:.1%} of the way"
         typer.echo(f"{line}{where} from {amount_text(kind, low)} to {amount_text(kind, high)}")
-    typer.echo(f"sensitivity: {chosen.sensitivity:.6g}, {_standing(chosen)}")
+    typer.echo(f"sensitivity: {chosen.sensitivity:.6g}, {standing(chosen)}")
     typer.echo(chosen.text)
-
-
-def _standing(chosen: Assignment) -> str:
-    """How good the choice is known to be."""
-    if chosen.method == "dp":
-        return "by the dynamic program, with costs rounded up to 1/10,000 of their span"
-    return "the least possible" if not chosen.gap else f"at most {chosen.gap:.3g} above the least possible (time ran out)"
 
 
 def _print_front(front: Front) -> None:
@@ -330,6 +373,16 @@ def _print_front(front: Front) -> None:
         bits = point.text if short else _counts(point)
         rows.add_row(costs[0], "" if share is None else f"{share:.1%}", f"{point.sensitivity:.4g}", *costs[1:], bits)
     table_console().print(rows)
+    for line in _doubts(front):
+        typer.echo(line)
+
+
+def _doubts(front: Front) -> Iterator[str]:
+    """What a time limit left open."""
+    if front.unproved:
+        yield f"{front.unproved} of {len(front.points)} points may not be the best (time ran out)"
+    if front.missed:
+        yield f"no choice was found in time at {front.missed} more of the budgets"
 
 
 def _counts(point: Assignment) -> str:

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tapdot.cli.bit_choices import (
+    ACTIVATIONS,
+    SENSITIVITY,
+    WIDTHS,
     ActivationsOption,
     MeasuredOption,
     SensitivityOption,
     WidthsOption,
     check_choice,
     choose_for_model,
+    choosing_options,
     fixed_bits,
     read_widths,
+    refuse_idle,
 )
 from tapdot.cli.bits import BudgetOption, FixOption, read_budgets, read_fixed
 from tapdot.cli.checks import check_compilation, check_data, check_device, check_writable
@@ -114,9 +119,9 @@ def compile_command(
     ] = None,
     budget: BudgetOption = None,
     fix: FixOption = None,
-    widths: WidthsOption = "8,4",
-    activations: ActivationsOption = "fixed",
-    sensitivity: SensitivityOption = "kl",
+    widths: WidthsOption = WIDTHS,
+    activations: ActivationsOption = ACTIVATIONS,
+    sensitivity: SensitivityOption = SENSITIVITY,
     device: MeasuredOption = None,
     train: Annotated[
         Path | None,
@@ -137,6 +142,9 @@ def compile_command(
         raise typer.BadParameter(
             f"the recipe {recipe} has the same bits for all layers; use --recipe mixed", param_hint="--budget"
         )
+    if not budgets:
+        because = "it says how bits are chosen; there is something to choose only with a budget (--budget)"
+        refuse_idle(because, fix=fix, **choosing_options(widths, activations, sensitivity, device))
     check_compilation(model, target, recipe, data, zero_shot, settings, bits is not None or bool(budgets))
     if train is not None:
         check_data(train)

@@ -26,7 +26,7 @@ from tapdot.cli.tuning import records_app, tune_command
 
 
 class Interrupted(Exception):
-    """Ctrl-C during a command."""
+    """Ctrl-C during a command; its text, where it has one, says how to go on."""
 
 
 class Commands(TyperGroup):
@@ -37,7 +37,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise Interrupted from error
+            raise Interrupted(*error.args) from error
 
 
 app = typer.Typer(
@@ -56,8 +56,8 @@ def main() -> None:
     _keep_library_chatter_quiet()
     try:
         app(prog_name="tapdot")
-    except (KeyboardInterrupt, Interrupted):
-        fail("Interrupted; nothing was left half-written.")
+    except (KeyboardInterrupt, Interrupted) as error:
+        fail(f"Interrupted; nothing was left half-written. {error}".rstrip())
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapdot.passes.recipe_names import RECIPE_NAMES
+from tapdot.passes.recipe_names import CALIBRATED_RECIPES, RECIPE_NAMES
 
 if TYPE_CHECKING:
     from tapdot.compiler.images import ImagePreparation
@@ -24,7 +24,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Samples for the recipe int8: an .npz file with x or an array for each input, or a folder of folders of images.",
+        help=f"Samples for the recipes {', '.join(CALIBRATED_RECIPES)}: an .npz file with x or an array for each input, or a "
+        "folder of folders of images.",
     ),
 ]
 ImageMeanOption = Annotated[

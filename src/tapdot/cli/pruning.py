@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +93,9 @@ def prune_command(
     ] = None,
     shift: Annotated[int | None, typer.Option("--shift", metavar="PIXELS", help="Moves images while training [0].")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="Mirrors images left to right while training.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="S", help="Of the order of samples [0].")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="S", min=0, max=2**31 - 1, help="Of the order of samples [0].")
+    ] = None,
     one_shot: Annotated[
         bool, typer.Option("--one-shot", help="Removes weights at once, not by ADMM, then retrains; without --data that is all.")
     ] = False,
@@ -129,6 +133,8 @@ def prune_command(
         "seed": seed,
         "restarts": restarts,
     }
+    if one_shot and epochs:
+        raise typer.BadParameter("with --one-shot none is under ADMM; give --retrain-epochs alone", param_hint="--epochs")
     _check(model, output, data, validation, one_shot, log, resume)
     with progress.status(f"Reading {model.name}"):
         import torch
@@ -148,7 +154,7 @@ def prune_command(
     if threads is not None:
         torch.set_num_threads(threads)
     folder = (resume or log or output.with_name(f"{output.name}.pruning")) if data is not None else None
-    with _Bar(training, options, one_shot) as bar:
+    with _resumable(folder), _Bar(training, options, one_shot) as bar:
         pruned = tapdot.prune(
             graph,
             data=None if data is None else open_data(data, images=images),
@@ -161,6 +167,21 @@ def prune_command(
         )
     pruned.save(output)
     _summarize(pruned, output, folder)
+
+
+@contextmanager
+def _resumable(folder: Path | None) -> Iterator[None]:
+    """An interruption of what happens inside tells how to go on, if there is a checkpoint to go on from."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        from tapdot.passes.prune_checkpoint import CHECKPOINT
+
+        if folder is None or not (folder / CHECKPOINT).exists():
+            raise
+        raise KeyboardInterrupt(
+            f"The state after the last epoch is kept in {folder}: go on from there with the same options and --resume {folder}."
+        ) from error
 
 
 def _check(

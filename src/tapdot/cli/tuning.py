@@ -58,7 +58,10 @@ def tune_command(
     sampler: Annotated[
         str, typer.Option("--sampler", metavar="NAME", help=f"How configurations are chosen: {', '.join(SAMPLER_NAMES)}.")
     ] = "tpe",
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", help="Makes the sampler's choices repeatable.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", min=0, max=2**31 - 1, help="Makes the sampler's choices repeatable."),
+    ] = None,
     time_limit: Annotated[
         float | None, typer.Option("--time-limit", metavar="SECONDS", min=0, help="Starts no trial after so long.")
     ] = None,

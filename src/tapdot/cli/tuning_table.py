@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tapdot.cli.progress import SECONDS_BETWEEN_LINES, progress
-from tapdot.runtime.tuning.record import CLAIMED, DONE, INSTRUCTIONS
+from tapdot.runtime.tuning.record import CLAIMED, DONE, INSTRUCTIONS, UNREADABLE
 from tapdot.runtime.tuning.records import best
 
 if TYPE_CHECKING:
@@ -137,8 +139,6 @@ class KernelSummary:
 
 def summaries(records: Records) -> list[KernelSummary]:
     """One for each kernel and place."""
-    import json
-
     facts = records.facts()
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for record in records.find():
@@ -147,14 +147,13 @@ def summaries(records: Records) -> list[KernelSummary]:
             groups.setdefault(key, []).append(record)
     found = []
     for (device, target, threads, family, _, _, workload), group in sorted(groups.items()):
-        described, named = facts.get(f"workload {workload}"), facts.get(f"target {target}")
         winner = max((record for record in group if record.gain is not None), key=lambda record: record.gain, default=best(group))
         found.append(
             KernelSummary(
-                _operation(json.loads(described)) if described else workload,
+                _said(facts, "workload", workload, _operation),
                 family,
                 facts.get(f"device {device}", device),
-                json.loads(named)["name"] if named else target,
+                _said(facts, "target", target, lambda fact: str(fact["name"])),
                 threads,
                 len(group),
                 sum(record.state != DONE for record in group),
@@ -165,6 +164,14 @@ def summaries(records: Records) -> list[KernelSummary]:
             )
         )
     return found
+
+
+def _said(facts: Mapping[str, str], kind: str, key: str, say: Callable[[Any], str]) -> str:
+    """What a key stands for, in words; the key itself where no fact says it, or none that this version can read."""
+    try:
+        return say(json.loads(facts[f"{kind} {key}"]))
+    except UNREADABLE:
+        return key
 
 
 def _operation(workload: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,18 +87,38 @@ def test_records_of_other_versions_are_named_and_kept(tmp_path: Path) -> None:
         assert len(records.find()) == 3
 
 
+def with_value(**values: object) -> Callable[[list[str]], list[str]]:
+    """Spoils the first record of a file."""
+    return lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), **values}), lines[2]]
+
+
+def with_head(**values: object) -> Callable[[list[str]], list[str]]:
+    """Spoils the first line of a file."""
+    return lambda lines: [json.dumps({**json.loads(lines[0]), **values}), *lines[1:]]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (lambda lines: [*lines[:2], lines[2][: len(lines[2]) // 2]], ("Line 3", "cut short")),
-        (
-            lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "value": "fast"}), lines[2]],
-            ("Line 2", "no tuning record"),
-        ),
+        (with_value(value="fast"), ("Line 2", "no tuning record")),
         (lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "state": "claimed"})], ("Line 2",)),
         (lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "config": "[]"})], ("Line 2",)),
         (lambda lines: [lines[0], json.dumps({"workload": "x"})], ("Line 2",)),
-        (lambda lines: [json.dumps({**json.loads(lines[0]), "format": 7}), *lines[1:]], ("newer", "format 7")),
+        (with_head(format=7), ("newer", "format 7")),
+        (with_value(version=10**30), ("Line 2", "no tuning record")),
+        (with_value(value=10**400), ("Line 2", "no tuning record")),
+        (with_value(detail="\ud800"), ("Line 2", "no tuning record")),
+        (with_value(value=float("nan")), ("Line 2", "no tuning record")),
+        (with_value(spread=float("nan")), ("Line 2", "no tuning record")),
+        (with_value(finished=float("inf")), ("Line 2", "no tuning record")),
+        (with_value(unit="parsec"), ("Line 2", "no tuning record")),
+        (with_value(state=[]), ("Line 2", "no tuning record")),
+        (lambda lines: [*lines, "[" * 100_000], ("Line 4", "damaged")),
+        (with_head(format=-1), ("no tuning records",)),
+        (with_head(format=True), ("no tuning records",)),
+        (with_head(format=None), ("no tuning records",)),
+        (with_head(facts={"device x": "\ud800"}), ("Line 1", "cannot be stored")),
         (lambda lines: lines[1:], ("no tuning records",)),
         (lambda lines: [], ("no tuning records",)),
         (lambda lines: ["\x00\x01 binary"], ("Line 1",)),

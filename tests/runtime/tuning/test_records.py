@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy
 from tuning_fakes import problem
 
+from tapdot.cli.tuning_table import summaries
 from tapdot.runtime.tuning.database import RECORDS, RecordsError, default_path, title_of, url_of
 from tapdot.runtime.tuning.owner import has_ended, owner
 from tapdot.runtime.tuning.record import CLAIMED, DONE, FAILED, WRONG, Finding
@@ -159,6 +160,20 @@ def test_a_record_says_what_it_is_of(place: Path) -> None:
         assert '"name": "test"' in (records.fact(f"target {facts['target']}") or "")
 
 
+@pytest.mark.parametrize(
+    "text", ["garbage", "{}", "7", "[]", "[" * 100_000, '{"inputs": 1, "outputs": [], "op": 1, "attributes": []}']
+)
+def test_a_fact_that_cannot_be_read_is_none(place: Path, text: str) -> None:
+    key = problem().workload.key
+    with Records(place) as records:
+        records.take([], {f"workload {key}": text, f"target {problem().place.target_digest}": text})
+        assert records.workload(key) is None
+        records.claim(problem(), CONFIG)
+        records.finish(problem(), CONFIG, FOUND)
+        (row,) = summaries(records)
+        assert (row.operation, row.target, row.trials) == (key, problem().place.target_digest, 1)
+
+
 def test_a_file_is_in_wal_mode(place: Path) -> None:
     with Records(place), sqlite3.connect(place) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -266,6 +281,33 @@ def test_a_folder_and_an_unknown_kind_of_database(tmp_path: Path) -> None:
     with pytest.raises(RecordsError) as error:
         Records("cabinet://user:secret@shelf/drawer")
     sentence(error, "cannot be used")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+pysqlite://", ":memory:"])
+def test_a_database_in_memory(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecordsError) as error:
+        Records(url)
+    sentence(error, "in the memory of one process", "a file's name")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql+psycopg://shelf/drawer", ("the Python module psycopg,", 'pip install "psycopg[binary]"')),
+        ("postgresql+psycopg2://me:secret@shelf/drawer", ("needs the Python module psycopg2", "pip install psycopg2-binary")),
+        ("mysql+pymysql://shelf/drawer", ("needs the Python module pymysql", "pip install pymysql")),
+        ("postgresql://me:secret@shelf:port/drawer", ("no URL of a database", "postgresql://")),
+    ],
+)
+def test_a_database_server_that_cannot_be_asked(url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver in ("psycopg", "psycopg2", "pymysql"):
+        monkeypatch.setitem(sys.modules, driver, None)  # as if it were not installed
+    with pytest.raises(RecordsError) as error:
+        Records(url)
+    sentence(error, *words)
     assert "secret" not in str(error.value)
 
 

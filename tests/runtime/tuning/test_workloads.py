@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import tapdot
+from tapdot.compiler.errors import DeviceError
 from tapdot.compiler.package import Package
 from tapdot.runtime.conditions import Thermostat
 from tapdot.runtime.devices.agent_process import AgentProcess
@@ -138,6 +139,7 @@ def test_a_worker_that_was_killed_is_replaced(worker: WorkerRunner, subject: Sub
     worker.prepare()
     assert worker._process is not None
     os.kill(worker._process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker._process.pid, os.WEXITED | os.WNOWAIT)  # so that the next job finds it dead, not dying
     candidate = build_candidate(subject, subject.default)
     assert worker.try_out(candidate, None, 60).state == FAILED
     assert worker.try_out(candidate, None, 60).state == DONE
@@ -155,6 +157,34 @@ def test_a_job_waits_for_a_worker_that_another_thread_is_starting(worker: Worker
     starting.start()
     assert len(worker.compare([candidate, candidate], 4, 60)[0]) == 4
     starting.join()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.3])
+def test_a_worker_that_is_closed_while_it_starts(seconds: float) -> None:
+    """Where tuning fails early, its own sentence is all that is said."""
+    worker, met = WorkerRunner(), list[BaseException]()
+
+    def prepare() -> None:
+        try:
+            worker.prepare()
+        except BaseException as error:
+            met.append(error)
+
+    starting = threading.Thread(target=prepare)
+    starting.start()
+    time.sleep(seconds)
+    worker.close()
+    starting.join(20)
+    assert not starting.is_alive() and worker._process is None
+    assert [type(error) for error in met] == [DeviceError]
+
+
+def test_a_closed_worker_starts_no_more() -> None:
+    worker = WorkerRunner()
+    worker.close()
+    with pytest.raises(DeviceError, match="was closed"):
+        worker.prepare()
+    assert worker._process is None
 
 
 def test_what_cannot_be_built_is_the_configurations_fault(subject: Subject) -> None:
