@@ -140,6 +140,8 @@ class Trainer:
         self.size, self.validation, self.progress = size, validation, progress
         self.teacher = _teacher(teacher or module.graph) if training.distillation else None
         _reorder(module)
+        self._endless = _not_finite(module)
+        """Names of what may be infinite, as the upper end of a Clip may."""
         self.phase, self.done = ADMM if training.epochs else RETRAIN, 0
         self.scale = 1.0
         """Of learning rates, after restarts."""
@@ -205,7 +207,7 @@ class Trainer:
             right += accuracy(scores.detach(), labels[chosen])
             self.progress(Step(self.phase, self.done, epochs, step, len(batches), value))
         where = f"after epoch {self.done + 1} of {epochs} ({_title(self.phase)}), at a learning rate of up to {self._highest:.3g}"
-        if any(not bool(torch.isfinite(array).all()) for array in (*self.module.parameters(), *self.module.buffers())):
+        if not self._endless.issuperset(_not_finite(self.module)):
             raise NotFiniteLossError(f"The weights are no longer finite {where}")
         rho = None if self.pruner is None or self.pruner.masked else self.pruner.rho
         with np.errstate(over="ignore", invalid="ignore"):
@@ -304,6 +306,12 @@ class Trainer:
 
 def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+
+
+def _not_finite(module: GraphModule) -> frozenset[str]:
+    """Names of parameters and buffers that are not finite."""
+    named = (*module.named_parameters(), *module.named_buffers())
+    return frozenset(name for name, array in named if not bool(torch.isfinite(array).all()))
 
 
 def _title(phase: str) -> str:

@@ -230,6 +230,25 @@ def test_an_epoch_whose_last_update_ruins_the_network_is_not_kept(tmp_path: Path
         assert not (folder / prune_checkpoint.CHECKPOINT).exists()
 
 
+class Floored(nn.Sequential):
+    """A network with a constant that is infinite, as the open end of a range is."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.register_buffer("floor", torch.tensor(-torch.inf))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.maximum(super().forward(x), self.floor)  # type: ignore[arg-type]
+
+
+def test_a_constant_may_be_infinite() -> None:
+    graph = tapdot.trace(Floored().eval(), (torch.zeros(1, 3, 8, 8),))
+    assert any(np.isinf(array).any() for array in graph.constants.values())
+    inputs = np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(np.float32)
+    pruned = prune(graph, (inputs, np.arange(64) % CLASSES), Pruning(2.25, share=1), Training(1, 1, batch=32))
+    assert pruned.plan.rates
+
+
 def test_looking_at_the_next_loss_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     looked = prune(trained_classifier(), DATA, PRUNING, SHORT)
     monkeypatch.setattr(prune_training.Trainer, "_next_loss", lambda self, batch, labels: (0.0, False))
