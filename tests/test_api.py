@@ -149,7 +149,6 @@ def test_wrong_calibration_is_a_sentence(arguments: dict[str, object], sentence:
     ("arguments", "sentence"),
     [
         ({"method": "hessian", "activations": "own"}, "measured by kl or prediction.*found the sensitivity 'hessian'"),
-        ({"method": "masked", "activations": "same"}, "found the sensitivity 'masked' with the activations 'same'"),
         ({"device": None, "kinds": ["latency"]}, r"layers have \(size, bops\), found 'latency'"),
         ({"kinds": ["instructions"]}, r"on the device host \(size, bops, latency\), found 'instructions'"),
         ({"target": "cortex-a67"}, "Unknown target 'cortex-a67'"),

@@ -16,7 +16,7 @@ from tapdot.runtime.devices.base import Session
 from tapdot.runtime.program import LoadedProgram
 from tapdot.runtime.verify import verify
 
-ON_HOST = {"host": 40, "host:avx2": 15, "host:generic": 15}
+ON_HOST = {"host": 28, "host:avx2": 10, "host:generic": 10}
 """Examples for each instruction table of this machine."""
 
 ON_A_PHONE = range(12)

@@ -18,7 +18,7 @@ from tapdot.passes.recipes import clean_up
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.verify import verify
 
-ON_HOST = {"host": 16, "host:avx512": 6, "host:avx2": 8, "host:generic": 6}
+ON_HOST = {"host": 10, "host:avx512": 5, "host:avx2": 6, "host:generic": 5}
 """Networks for each instruction table of this machine."""
 
 ON_PHONES = {"cortex-a76": 4, "cortex-a76:neon": 3, "cortex-x2": 4}
@@ -33,7 +33,7 @@ MIXED_BY_RECIPE = (1, 3, 4, 6)
 QUANTIZED = (*CONCATS_OF_QUADS, 1, 3, 4, 6)
 """Float networks that the recipe makes integers of."""
 
-MIXED_ON_HOST = {"host": 10, "host:avx512": 4, "host:avx2": 6, "host:generic": 4}
+MIXED_ON_HOST = {"host": 7, "host:avx512": 3, "host:avx2": 4, "host:generic": 3}
 MIXED_ON_PHONES = {"cortex-a76": 4, "cortex-a76:neon": 3, "cortex-x2": 4}
 """Networks of weights and codes of 8, 4 and 2 bits."""
 

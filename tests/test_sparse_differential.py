@@ -17,7 +17,7 @@ from tapdot.compiler.graph import Graph
 from tapdot.runtime.devices.base import Session
 from tapdot.runtime.verify import verify
 
-ON_HOST = {"host": 6, "host:avx512": 2, "host:avx2": 3, "host:generic": 2}
+ON_HOST = {"host": 4, "host:avx512": 2, "host:avx2": 2, "host:generic": 2}
 """Networks of each kind for each instruction table of this machine."""
 
 ON_PHONES = {"cortex-a76": 2, "cortex-a76:neon": 1, "cortex-x2": 2}

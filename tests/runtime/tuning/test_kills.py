@@ -22,7 +22,7 @@ from tapdot.runtime.tuning.record import DONE, Record
 from tapdot.runtime.tuning.records import Records
 
 KEY = "a-key-for-this-test-alone"
-SHORT_KILLS, LONG_KILLS = 5, 50
+SHORT_KILLS, LONG_KILLS = 3, 50
 TRIALS_PER_KILL = 5
 MOST_SECONDS_BETWEEN_KILLS = 60.0
 LAST_SECONDS = 600.0
